@@ -1,0 +1,65 @@
+"""One rendered Example: token segments that know their parent, before any of them meets torch.
+
+    conversation          a preference pair                     k answers to one prompt
+
+    [conversation]        [prompt][chosen][rejected]            [prompt][a1][a2]…[ak]
+     parent: -1            -1       0       0                    -1       0   0    0
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A run of tokens that continues its parent (an index into the row's segments, -1 for none)."""
+
+    ids: npt.NDArray[np.int32]
+    """(tokens,) token ids."""
+    trained: npt.NDArray[np.bool_]
+    """(tokens,) whether the loss counts this token."""
+    parent: int = -1
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """The segments of one Example; a parent stands before its children."""
+
+    id: str
+    segments: tuple[Segment, ...]
+    place: str = ""
+    """Where the Example came from, `file:row`, for messages and the ledger."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are computed: a shared prompt counts once."""
+        return sum(len(segment) for segment in self.segments)
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that the loss counts."""
+        return sum(int(segment.trained.sum()) for segment in self.segments)
+
+    def sequence_lengths(self) -> list[int]:
+        """Length of every root-to-leaf sequence, the shared part counted in each."""
+        depth: list[int] = []
+        for segment in self.segments:
+            depth.append(len(segment) + (depth[segment.parent] if segment.parent >= 0 else 0))
+        parents = {segment.parent for segment in self.segments}
+        return [total for index, total in enumerate(depth) if index not in parents]
+
+    def digest(self) -> str:
+        """SHA-256 over tokens, mask and shape: what a stored log-probability belongs to."""
+        content = hashlib.sha256()
+        for segment in self.segments:
+            content.update(np.int64([len(segment), segment.parent]).tobytes())
+            content.update(segment.ids.astype(np.int32).tobytes())
+            content.update(segment.trained.astype(np.bool_).tobytes())
+        return content.hexdigest()

@@ -1,0 +1,1 @@
+"""Decide which Examples are kept, each decision with its reason."""

@@ -1,0 +1,1 @@
+"""Training methods, one file each; the file name is the recipe's name for it."""

@@ -1,0 +1,1 @@
+"""Read a Run and show it to a person; never imports torch."""

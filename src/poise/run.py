@@ -1,0 +1,187 @@
+"""A Run: one output folder that holds everything a training left behind, as plain append-only files.
+
+    manifest.json          what ran: verb, versions, machine, model, data, reference, status, seconds
+    recipe.resolved.yaml   every value with its origin
+    ledger.jsonl           one line per row that was dropped: stage, source, place, id, reason
+    ledger.json            the counts: in = used + dropped, by reason, by source
+    metrics.jsonl          one line per logged step
+    samples.jsonl          the same questions answered by each model, in order
+    evidence.json          scored question sets
+    checkpoints/           resumable states, the newest complete one wins
+    model/                 the result, loadable by transformers (or peft)
+    report.html            all of the above for a person
+"""
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from poise.errors import ResourceError, RunError
+
+MANIFEST, LEDGER, METRICS, SAMPLES, EVIDENCE = (
+    "manifest.json",
+    "ledger.jsonl",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "evidence.json",
+)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """One row that was left out, and why."""
+
+    stage: str
+    """`load`, `render`, `dedup`, …"""
+    source: str
+    place: str
+    """`file:row`."""
+    reason: str
+    """A short fixed phrase that can be counted: `too long`, `empty completion`."""
+    id: str = ""
+    evidence: str = ""
+
+
+class Run:
+    """An output folder; every write is whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """Open an existing run for reading."""
+        if not (path / MANIFEST).is_file():
+            raise RunError(f"{path} is not a run: it has no {MANIFEST}")
+        return cls(path)
+
+    def lock(self) -> None:
+        """Claim the folder for this process, or say who has it. A dead holder's claim is taken over."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = self.path / ".lock"
+        mine = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+        try:
+            with lock.open("x") as file:
+                file.write(mine)
+        except FileExistsError:
+            holder = json.loads(lock.read_text() or "{}")
+            if _is_alive(holder):
+                raise ResourceError(
+                    f"{self.path} is in use by process {holder['pid']} on {holder['host']}; "
+                    "two runs in one folder would overwrite each other. Choose another output_dir, or stop that run."
+                ) from None
+            lock.write_text(mine)
+
+    def unlock(self) -> None:
+        """Give the folder free."""
+        (self.path / ".lock").unlink(missing_ok=True)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest, empty before the first write."""
+        file = self.path / MANIFEST
+        return json.loads(file.read_text()) if file.is_file() else {}
+
+    def update_manifest(self, **values: Any) -> None:
+        """Merge top-level values into the manifest."""
+        write_whole(self.path / MANIFEST, json.dumps({**self.manifest, **values}, indent=2, default=str) + "\n")
+
+    def write_ledger(self, rows_in: Counter[str], drops: Iterable[Drop]) -> dict[str, Any]:
+        """Write every drop and the counts per source; returns the counts."""
+        listed = list(drops)
+        dropped: dict[str, Counter[str]] = {source: Counter() for source in rows_in}
+        for drop in listed:
+            dropped.setdefault(drop.source, Counter())[drop.reason] += 1
+        by_source = {
+            source: {
+                "in": rows_in[source],
+                "used": rows_in[source] - reasons.total(),
+                "dropped": dict(reasons),
+            }
+            for source, reasons in dropped.items()
+        }
+        total = sum(dropped.values(), Counter[str]())
+        counts = {
+            "in": rows_in.total(),
+            "used": rows_in.total() - total.total(),
+            "dropped": dict(total),
+            "by_source": by_source,
+        }
+        write_whole(self.path / LEDGER, "".join(json.dumps(asdict(drop)) + "\n" for drop in listed))
+        write_whole(self.path / "ledger.json", json.dumps(counts, indent=2) + "\n")
+        return counts
+
+    def append_metrics(self, values: dict[str, Any]) -> None:
+        """Add one line to metrics.jsonl."""
+        with (self.path / METRICS).open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All logged steps; after a resume, the later line of a step replaces the earlier."""
+        by_step = {line["step"]: line for line in read_lines(self.path / METRICS)}
+        return [by_step[step] for step in sorted(by_step)]
+
+    def samples(self) -> list[dict[str, Any]]:
+        """The questions with each model's answer."""
+        return list(read_lines(self.path / SAMPLES))
+
+    def evidence(self) -> dict[str, Any]:
+        """The scored question sets, empty where nothing was scored."""
+        file = self.path / EVIDENCE
+        return json.loads(file.read_text()) if file.is_file() else {}
+
+    def ledger(self) -> dict[str, Any]:
+        """The ledger's counts, empty before data was read."""
+        file = self.path / "ledger.json"
+        return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    staged.replace(path)
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON lines of a file; nothing where there is none. A last line cut by a kill is passed over."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def now() -> str:
+    """Return the time in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _is_alive(holder: dict[str, Any]) -> bool:
+    if holder.get("host") != socket.gethostname():
+        return bool(holder)
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

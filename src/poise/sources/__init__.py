@@ -1,0 +1,1 @@
+"""Where Examples come from: one file per source."""

@@ -1,0 +1,1 @@
+"""Turn a Recipe into a trained model in a Run folder."""
