@@ -1,0 +1,172 @@
+"""A Batch: the segments of several rows as one flat, padding-free row of tokens.
+
+    rows        [prompt chosen rejected]     [prompt chosen rejected]
+    input_ids   p p p p  c c c  r r          p p  c c c  r r r r
+    positions   0 1 2 3  4 5 6  4 5          0 1  2 3 4  2 3 4 5
+
+A trained token is predicted from the hidden state before it: in its own segment, or, for a segment's first token, the
+last of its parent. `predictors` holds that index, so nothing is shifted and nothing is masked with -100.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poise.batch.row import Row, Segment
+
+
+@dataclass(eq=False)
+class Layout:
+    """Where each segment lies in the flat row and what it continues; the one keyword attention needs."""
+
+    lengths: list[int]
+    """Tokens of each segment, in order."""
+    ancestors: list[tuple[int, ...]]
+    """Segments each one continues, root first; empty for a root."""
+    _masks: dict[tuple[int, int, int | None, torch.device], Tensor] = field(default_factory=dict)
+
+    def mask(self, queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+        """Lower-right causal mask (queries, keys), True where attention is allowed; built once per shape.
+
+        The queries are the last `queries` of `keys` consecutive positions. `window` counts the positions a token sees,
+        itself included, as transformers' `sliding_window` does.
+        """
+        key = (queries, keys, window, device)
+        if key not in self._masks:
+            allowed = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+            if window is not None:
+                allowed = allowed.triu(keys - queries - window + 1)
+            self._masks[key] = allowed
+        return self._masks[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Flat tokens of several rows and what the loss needs to know about them."""
+
+    rows: tuple[Row, ...]
+    layout: Layout
+    input_ids: Tensor
+    """(tokens,) int64."""
+    position_ids: Tensor
+    """(tokens,) int64; a segment continues its parent's positions."""
+    predictors: Tensor
+    """(trained,) int64: index into the flat row of the hidden state that predicts the token."""
+    targets: Tensor
+    """(trained,) int64: the trained tokens' ids, in segment order."""
+    owners: Tensor
+    """(trained,) int64: the segment each trained token belongs to."""
+    chosen: Tensor
+    """(pairs,) int64: segment of each pair's preferred answer; empty where rows are not pairs."""
+    rejected: Tensor
+    """(pairs,) int64: segment of each pair's dispreferred answer."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens computed."""
+        return len(self.input_ids)
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens the loss counts."""
+        return len(self.targets)
+
+    @property
+    def pairs(self) -> int:
+        """Preference pairs."""
+        return len(self.chosen)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Move the tensors to a device."""
+        moved = {name: getattr(self, name).to(device) for name in _TENSORS}
+        return Batch(self.rows, Layout(self.layout.lengths, self.layout.ancestors), **moved)
+
+
+_TENSORS = ("input_ids", "position_ids", "predictors", "targets", "owners", "chosen", "rejected")
+
+
+def make_batch(rows: Sequence[Row]) -> Batch:
+    """Lay rows side by side. A trained token that nothing precedes (a sequence's first) is left out of the loss."""
+    lengths: list[int] = []
+    ancestors: list[tuple[int, ...]] = []
+    starts: list[int] = []
+    depths: list[int] = []
+    input_ids: list[np.ndarray] = []
+    positions: list[np.ndarray] = []
+    predictors: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    owners: list[np.ndarray] = []
+    chosen: list[int] = []
+    rejected: list[int] = []
+    offset = 0
+    for row in rows:
+        first = len(lengths)
+        for segment in row.segments:
+            index = len(lengths)
+            parent = first + segment.parent if segment.parent >= 0 else -1
+            depth = depths[parent] + lengths[parent] if parent >= 0 else 0
+            before = starts[parent] + lengths[parent] - 1 if parent >= 0 else -1
+            trained = np.flatnonzero(segment.trained)
+            predictor = np.where(trained > 0, offset + trained - 1, before)
+            kept = predictor >= 0
+            predictors.append(predictor[kept])
+            targets.append(segment.ids[trained[kept]])
+            owners.append(np.full(int(kept.sum()), index))
+            input_ids.append(segment.ids)
+            positions.append(np.arange(depth, depth + len(segment)))
+            ancestors.append((*ancestors[parent], parent) if parent >= 0 else ())
+            lengths.append(len(segment))
+            starts.append(offset)
+            depths.append(depth)
+            offset += len(segment)
+        if is_pair(row):
+            chosen.append(first + 1)
+            rejected.append(first + 2)
+    return Batch(
+        rows=tuple(rows),
+        layout=Layout(lengths, ancestors),
+        input_ids=_joined(input_ids),
+        position_ids=_joined(positions),
+        predictors=_joined(predictors),
+        targets=_joined(targets),
+        owners=_joined(owners),
+        chosen=torch.tensor(chosen, dtype=torch.int64),
+        rejected=torch.tensor(rejected, dtype=torch.int64),
+    )
+
+
+def is_pair(row: Row) -> bool:
+    """Whether a row is prompt, chosen, rejected: a root with exactly two leaves."""
+    return [segment.parent for segment in row.segments] == [-1, 0, 0]
+
+
+def unshared(row: Row) -> list[tuple[Row, np.ndarray]]:
+    """Spell out each root-to-leaf sequence as a row of one segment.
+
+    Returns each with the (trained,) segments its trained tokens came from; a shared trained token stays with the first
+    sequence that holds it.
+    """
+    parents = {segment.parent for segment in row.segments}
+    told: set[int] = set()
+    sequences: list[tuple[Row, np.ndarray]] = []
+    for leaf in range(len(row.segments)):
+        if leaf in parents:
+            continue
+        path = [leaf]
+        while row.segments[path[0]].parent >= 0:
+            path.insert(0, row.segments[path[0]].parent)
+        ids = np.concatenate([row.segments[index].ids for index in path])
+        trained = np.concatenate([row.segments[index].trained & (index not in told) for index in path])
+        trained[0] = False
+        owners = np.concatenate([np.full(len(row.segments[index]), index) for index in path])[trained]
+        told.update(path)
+        sequences.append((Row(row.id, (Segment(ids, trained),), row.place), owners))
+    return sequences
+
+
+def _joined(parts: list[np.ndarray]) -> Tensor:
+    flat = np.concatenate(parts) if parts else np.zeros(0)
+    return torch.from_numpy(flat.astype(np.int64))

@@ -1,0 +1,24 @@
+"""Supervised fine-tuning: the negative log-likelihood of the trained tokens, every token of the step weighing the same.
+
+    L = - sum_t log pi(y_t | y_<t) / (trained tokens of the optimizer step)
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from poise.batch.logps import Logps
+
+
+class SFT(BaseModel):
+    """Train on every assistant turn of conversations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    unit: ClassVar[Literal["tokens", "pairs"]] = "tokens"
+    rows: ClassVar[tuple[str, ...]] = ("conversation",)
+    needs_reference: ClassVar[bool] = False
+
+    def __call__(self, policy: Logps, reference: Logps | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return losses (trained tokens,) in nats, and no metrics."""
+        return -policy.values, {}
