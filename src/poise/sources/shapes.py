@@ -1,0 +1,184 @@
+"""The column shapes poise knows, each with the Example it becomes.
+
+    {"text": "…"}                                                       Document
+    {"messages": [{"role": "user", "content": "…"}, …]}                 Conversation
+    {"conversations": [{"from": "human", "value": "…"}, …]}             Conversation
+    {"instruction": "…", "input": "…", "output": "…"}                   Conversation
+    {"prompt": "…", "completion": "…"}                                  Conversation
+    {"prompt": "…", "completion": "…", "label": true}                   LabeledConversation
+    {"messages": […], "label": true}                                    LabeledConversation
+    {"prompt": "…", "chosen": "…", "rejected": "…"}                     PreferencePair
+    {"chosen": […], "rejected": […]}                                    PreferencePair
+
+A prompt, completion, chosen or rejected may be text or messages; chosen and rejected alone may also be transcripts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from poise.examples import Conversation, Document, Example, LabeledConversation, Message, PreferencePair
+from poise.sources.refusal import NothingToLearn, RowError
+from poise.sources.transcripts import is_transcript, parse_transcript
+from poise.sources.turns import Columns, label_in, messages_in, optional_text, prompt_in, system_in, text_in, turns_in
+
+Messages = tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Columns that together mean one kind of Example."""
+
+    needs: tuple[str, ...]
+    kind: type[Example]
+    read: Callable[[Columns], Example]
+
+
+def shape_of(head: Sequence[Columns], text_column: str, prefer: type[Example] | None) -> Shape | None:
+    """Return the most specific shape that the first rows have, one of kind `prefer` before any other.
+
+    A column that is null in all of them counts only where nothing fits without it.
+    """
+    filled = {name for row in head for name, value in row.items() if value is not None}
+    present = {name for row in head for name in row}
+    for columns in (filled, present):
+        fitting = [shape for shape in shapes(text_column) if columns.issuperset(shape.needs)]
+        wanted = [shape for shape in fitting if shape.kind is prefer]
+        if fitting:
+            return (wanted or fitting)[0]
+    return None
+
+
+def shapes(text_column: str = "text") -> list[Shape]:
+    """List the shapes, the most specific first."""
+    document = Shape((text_column,), Document, lambda columns: _document(columns, text_column))
+    return [*SHAPES, document] if text_column == "text" else [document, *SHAPES]
+
+
+def _document(columns: Columns, name: str) -> Document:
+    text = text_in(columns, name)
+    if not text.strip():
+        raise NothingToLearn("empty text", name)
+    return Document(text)
+
+
+def _messages(columns: Columns) -> Conversation:
+    return Conversation(_with_answer(messages_in(columns, "messages"), "messages"))
+
+
+def _sharegpt(columns: Columns) -> Conversation:
+    turns = messages_in(columns, "conversations")
+    system = () if turns[0].role == "system" else system_in(columns)
+    return Conversation(_with_answer(system + turns, "conversations"))
+
+
+def _instruction(columns: Columns) -> Conversation:
+    question, given = text_in(columns, "instruction"), optional_text(columns, "input")
+    user = Message("user", f"{question}\n\n{given}" if given.strip() else question)
+    answer = Message("assistant", text_in(columns, "output"))
+    return Conversation(_with_answer((*system_in(columns), user, answer), "output"))
+
+
+def _completed(columns: Columns) -> Conversation:
+    prompt = prompt_in(columns)
+    completion = _without(prompt, turns_in(columns, "completion", "assistant"))
+    _require_answer(completion, "completion")
+    return Conversation(prompt + completion)
+
+
+def _labeled_completion(columns: Columns) -> LabeledConversation:
+    return LabeledConversation(_completed(columns).messages, label_in(columns))
+
+
+def _labeled_messages(columns: Columns) -> LabeledConversation:
+    return LabeledConversation(_messages(columns).messages, label_in(columns))
+
+
+def _prompted_pair(columns: Columns) -> PreferencePair:
+    """Read a pair with its prompt; chosen and rejected may repeat it, as ultrafeedback_binarized does."""
+    chosen, rejected = _side(columns, "chosen"), _side(columns, "rejected")
+    prompt = prompt_in(columns)
+    is_whole = chosen[0].role != "assistant" and rejected[0].role != "assistant"
+    if not is_whole:
+        return _pair(prompt, _without(prompt, chosen), _without(prompt, rejected))
+    if isinstance(columns["prompt"], str):
+        return _divide(chosen, rejected)
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        if side[: len(prompt)] != prompt:
+            raise RowError(
+                "prompt not repeated",
+                f" {name}",
+                f"opens with a {side[0].role} turn but not with the messages of the prompt column",
+                "it cannot be told which of the two is the prompt the answers belong to",
+                "let it begin with the prompt or with an assistant turn, or leave prompt out of `columns`",
+            )
+    return _pair(prompt, _without(prompt, chosen), _without(prompt, rejected))
+
+
+def _implied_pair(columns: Columns) -> PreferencePair:
+    return _divide(
+        *(
+            parse_transcript(text_in(columns, name), name)
+            if isinstance(columns.get(name), str)
+            else turns_in(columns, name, "assistant")
+            for name in ("chosen", "rejected")
+        )
+    )
+
+
+def _side(columns: Columns, name: str) -> Messages:
+    """Return one side of a pair; text is an answer unless it is a transcript of the whole dialogue."""
+    value = columns.get(name)
+    if isinstance(value, str) and is_transcript(value):
+        return parse_transcript(text_in(columns, name), name)
+    return turns_in(columns, name, "assistant")
+
+
+def _divide(chosen: Messages, rejected: Messages) -> PreferencePair:
+    """Take the turns that both sides open with as the prompt, up to the last that is not the assistant's."""
+    shared = 0
+    for mine, theirs in zip(chosen, rejected, strict=False):
+        if mine != theirs:
+            break
+        shared += 1
+    while shared and chosen[shared - 1].role == "assistant":
+        shared -= 1
+    return _pair(chosen[:shared], chosen[shared:], rejected[shared:])
+
+
+def _pair(prompt: Messages, chosen: Messages, rejected: Messages) -> PreferencePair:
+    if chosen == rejected:
+        raise NothingToLearn("chosen equals rejected")
+    _require_answer(chosen, "chosen")
+    _require_answer(rejected, "rejected")
+    if not prompt or chosen[0].role != "assistant" or rejected[0].role != "assistant":
+        raise NothingToLearn("no shared prompt")
+    return PreferencePair(prompt, chosen, rejected)
+
+
+def _without(prompt: Messages, turns: Messages) -> Messages:
+    """Strip the prompt where the turns repeat it."""
+    return turns[len(prompt) :] if turns[: len(prompt)] == prompt else turns
+
+
+def _with_answer(messages: Messages, name: str) -> Messages:
+    if all(message.role != "assistant" for message in messages):
+        raise NothingToLearn("no assistant turn", name)
+    _require_answer(messages, name)
+    return messages
+
+
+def _require_answer(messages: Messages, name: str) -> None:
+    if not any(message.role == "assistant" and message.content.strip() for message in messages):
+        raise NothingToLearn("empty completion", name)
+
+
+SHAPES = (
+    Shape(("prompt", "chosen", "rejected"), PreferencePair, _prompted_pair),
+    Shape(("chosen", "rejected"), PreferencePair, _implied_pair),
+    Shape(("prompt", "completion", "label"), LabeledConversation, _labeled_completion),
+    Shape(("messages", "label"), LabeledConversation, _labeled_messages),
+    Shape(("messages",), Conversation, _messages),
+    Shape(("conversations",), Conversation, _sharegpt),
+    Shape(("instruction", "output"), Conversation, _instruction),
+    Shape(("prompt", "completion"), Conversation, _completed),
+)
