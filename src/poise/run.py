@@ -15,6 +15,7 @@
 import hashlib
 import json
 import os
+import shutil
 import socket
 import time
 from collections import Counter
@@ -82,6 +83,13 @@ class Run:
     def unlock(self) -> None:
         """Give the folder free."""
         (self.path / ".lock").unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove what a run writes, and nothing else that may lie in the folder."""
+        for name in (MANIFEST, LEDGER, METRICS, SAMPLES, EVIDENCE, "ledger.json", "recipe.resolved.yaml", "report.html"):
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("checkpoints", "model"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     @property
     def manifest(self) -> dict[str, Any]:

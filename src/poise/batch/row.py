@@ -44,8 +44,8 @@ class Row:
 
     @property
     def trained_tokens(self) -> int:
-        """Tokens that the loss counts."""
-        return sum(int(segment.trained.sum()) for segment in self.segments)
+        """Tokens that the loss counts; a sequence's first token is never one, nothing predicts it."""
+        return sum(int(segment.trained[0 if segment.parent >= 0 else 1 :].sum()) for segment in self.segments)
 
     def sequence_lengths(self) -> list[int]:
         """Length of every root-to-leaf sequence, the shared part counted in each."""

@@ -8,16 +8,16 @@ with label smoothing e as in conservative DPO (Mitchell 2023): (1 - e) L(w, l) +
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from poise.batch.logps import Logps, preference_metrics
+from poise.batch.objective import Objective
 
 
-class DPO(BaseModel):
+class DPO(Objective):
     """Raise the chosen answer over the rejected one, measured from a frozen reference."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     unit: ClassVar[Literal["tokens", "pairs"]] = "pairs"
     rows: ClassVar[tuple[str, ...]] = ("preference_pair",)
     needs_reference: ClassVar[bool] = True

@@ -11,19 +11,18 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from poise.batch.logps import Logps, preference_metrics
+from poise.batch.objective import Objective
 
 
-class ORPO(BaseModel):
+class ORPO(Objective):
     """Learn the chosen answer and raise its odds over the rejected one, with no reference."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     unit: ClassVar[Literal["tokens", "pairs"]] = "pairs"
     rows: ClassVar[tuple[str, ...]] = ("preference_pair",)
-    needs_reference: ClassVar[bool] = False
 
     beta: float = Field(default=0.1, gt=0)
     """Weight of the odds-ratio term; 0.1 is the paper's."""

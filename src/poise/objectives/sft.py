@@ -5,19 +5,17 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from poise.batch.logps import Logps
+from poise.batch.objective import Objective
 
 
-class SFT(BaseModel):
+class SFT(Objective):
     """Train on every assistant turn of conversations."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     unit: ClassVar[Literal["tokens", "pairs"]] = "tokens"
     rows: ClassVar[tuple[str, ...]] = ("conversation",)
-    needs_reference: ClassVar[bool] = False
 
     def __call__(self, policy: Logps, reference: Logps | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return losses (trained tokens,) in nats, and no metrics."""

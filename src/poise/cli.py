@@ -1,0 +1,195 @@
+"""The command line. Every objective is a verb by its file name; a command imports its code inside the function."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import click
+
+from poise import __version__
+from poise.errors import PoiseError, RecipeError
+from poise.names import did_you_mean, names_in
+
+PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": True}
+
+
+class Verbs(click.Group):
+    """The commands written here, and one for every file in poise/objectives."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List training verbs first."""
+        return [*names_in("poise.objectives"), *sorted(super().list_commands(ctx))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find a written command, or make the one of an objective."""
+        written = super().get_command(ctx, cmd_name)
+        if written is None and cmd_name in names_in("poise.objectives"):
+            return _training_command(cmd_name)
+        return written
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Name the near verb on a miss."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise RecipeError(
+                f"poise has no verb {args[0]!r}{did_you_mean(args[0], self.list_commands(ctx))}\n"
+                "    to do:  poise --help lists them"
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="poise")
+def poise() -> None:
+    """From raw data and a base language model to an aligned, evaluated model.
+
+    Start with `poise demo`: no GPU, no network, a few minutes. Then `poise plan RECIPE` to see what a recipe would do,
+    and the verb to do it. Recipes are flat YAML; any key can be overridden: `poise dpo recipe.yaml learning_rate=1e-6`.
+    """
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")(function)
+
+
+@poise.command()
+@click.option("--break", "ruin", is_flag=True, help="Run DPO at a ruinous learning rate, to see what catches it.")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("poise-demo"), show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Seed of the invented world and of training.")
+@json_option
+def demo(ruin: bool, folder: Path, seed: int, as_json: bool) -> None:
+    """Teach a small model facts, chat and manners, on this machine, offline."""
+    from poise.demo.demo import run_demo
+
+    emit(as_json, lambda: run_demo(folder, seed=seed, ruin=ruin))
+
+
+@poise.command(context_settings=PASS_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="RECIPE [KEY=VALUE …]")
+@click.option("--verb", help="The objective; found from the recipe's folder name where it is not given.")
+@click.option("--no-data", is_flag=True, help="Stop after resolving: touch neither model nor data.")
+@json_option
+def plan(arguments: tuple[str, ...], verb: str | None, no_data: bool, as_json: bool) -> None:
+    """Show what a recipe would do: every value with its origin, rows, tokens, steps. Trains nothing."""
+    from poise.plan import plan as make_plan
+    from poise.plan import print_plan
+
+    path, overrides = split_arguments(arguments)
+    emit(as_json, lambda: make_plan(path, overrides, verb=verb, with_data=not no_data), show=print_plan)
+
+
+@poise.command(context_settings=PASS_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="RECIPE [KEY=VALUE …]")
+@click.option("--verb", help="The objective; found from the recipe's folder name where it is not given.")
+@click.option("--row", default=0, show_default=True, help="Which row, from 0, in the order of the files.")
+@json_option
+def mask(arguments: tuple[str, ...], verb: str | None, row: int, as_json: bool) -> None:
+    """Show one row as the model sees it, the trained tokens coloured."""
+    from rich.console import Console
+
+    from poise.plan import mask as make_mask
+
+    path, overrides = split_arguments(arguments)
+    as_data, view = make_mask(path, overrides, verb=verb, number=row)
+    emit(as_json, lambda: as_data, show=lambda _: Console().print(view))
+
+
+@poise.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN …")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write; report.html in the last run by default.")
+@json_option
+def report(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+    """Write the report of one run, or of several stages in their order."""
+    from poise.report.report import build_report
+    from poise.run import Run
+
+    def build() -> dict[str, Any]:
+        target = out or runs[-1] / "report.html"
+        verdict = build_report([Run.open(path).path for path in runs], target)
+        return {"verdict": {"level": verdict.level, "headline": verdict.headline}, "report": str(target)}
+
+    emit(as_json, build, show=lambda result: click.echo(f"{result['verdict']['headline']}\n{result['report']}"))
+
+
+def _training_command(verb: str) -> click.Command:
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[RECIPE] [KEY=VALUE …]")
+    @click.option("--resume", is_flag=True, help="Go on from the newest complete checkpoint of output_dir.")
+    @click.option("--overwrite", is_flag=True, help="Replace the run that output_dir holds.")
+    @json_option
+    def command(arguments: tuple[str, ...], resume: bool, overwrite: bool, as_json: bool) -> None:
+        from poise.recipe import load_recipe
+
+        path, overrides = split_arguments(arguments)
+        recipe = load_recipe(verb, path, overrides)
+        from poise.workflow import train_and_report
+
+        emit(as_json, lambda: train_and_report(recipe, resume=resume, overwrite=overwrite))
+
+    command.__doc__ = f"{_first_line(verb)}"
+    return click.command(verb, context_settings=PASS_ON)(command)
+
+
+def _first_line(verb: str) -> str:
+    """Read the first line of an objective's docstring without importing it, which would import torch."""
+    from importlib.util import find_spec
+
+    spec = find_spec("poise.objectives")
+    folder = Path((spec.submodule_search_locations or [""])[0]) if spec else Path()
+    return (folder / f"{verb}.py").read_text(encoding="utf-8").split('"""', 1)[1].split("\n", 1)[0]
+
+
+def split_arguments(arguments: tuple[str, ...]) -> tuple[Path | None, list[str]]:
+    """Tell the recipe's path from `key=value` and `--key=value`."""
+    paths = [argument for argument in arguments if "=" not in argument]
+    for argument in paths:
+        if argument.startswith("-"):
+            raise RecipeError(f"unknown option {argument}\n    to do:  recipe keys are written {argument}=VALUE")
+    if len(paths) > 1:
+        raise RecipeError(f"one recipe at a time, got {', '.join(paths)}; everything else is key=value")
+    return (Path(paths[0]) if paths else None), [argument for argument in arguments if "=" in argument]
+
+
+def emit(as_json: bool, work: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any]], None] | None = None) -> None:
+    """Do the work; print its result as JSON, or for a person. Whatever else is printed meanwhile goes to stderr."""
+    if as_json:
+        with redirect_stdout(sys.stderr):
+            result = work()
+        click.echo(json.dumps(result, default=str))
+    else:
+        result = work()
+        if show is not None:
+            show(result)
+
+
+def main() -> None:
+    """Run the command line; every failure ends in one message and its exit code."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        poise.main(standalone_mode=False)
+    except PoiseError as error:
+        _fail(str(error), error.exit_code, debug)
+    except click.exceptions.Abort:
+        _fail("stopped", 130, debug)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2, debug)
+    except KeyboardInterrupt:
+        _fail("stopped at once; nothing was saved after the newest checkpoint", 130, debug)
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            _fail(f"out of memory: {error}\n    to do:  tokens_per_micro_batch=… smaller, the result is the same", 4, debug)
+        _fail(f"this is a defect of poise: {type(error).__name__}: {error}\n    to do:  rerun with --debug and report it", 1, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"{'stopped' if code == 75 else 'error'}: {message}", err=True)
+    if "--json" in sys.argv:
+        click.echo(json.dumps({"error": message, "exit_code": code}))
+    sys.exit(code)

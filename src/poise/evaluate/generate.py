@@ -1,0 +1,107 @@
+"""Answer questions with a model: greedy, batched, left-padded, the prompt cut off by its length."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from poise import progress
+from poise.batch.attention import use_attention
+from poise.batch.render import Renderer
+from poise.batch.score import usual_attention
+from poise.evaluate.questions import Question
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said."""
+
+    text: str
+    tokens: int
+    stopped: bool
+    """Whether it ended by itself, with a stop token."""
+    score: float | None
+
+
+@torch.no_grad()
+def answer(
+    model: Any, renderer: Renderer, questions: Sequence[Question], *, max_new_tokens: int, label: str
+) -> list[Answer]:
+    """Answer every question, in order; prompts of similar length share a batch."""
+    causal_lm = model.get_base_model() if hasattr(model, "peft_config") else model
+    was_training = model.training
+    model.eval()
+    prompts = [_prompt_ids(renderer, question) for question in questions]
+    by_length = sorted(range(len(questions)), key=lambda index: len(prompts[index]))
+    answers: dict[int, Answer] = {}
+    with use_attention(causal_lm, usual_attention(causal_lm)), progress.stage(f"ask {label}", len(questions)) as stage:
+        for start in range(0, len(by_length), BATCH):
+            chosen = by_length[start : start + BATCH]
+            completions = _generate(model, renderer, [prompts[index] for index in chosen], max_new_tokens)
+            for index, completion in zip(chosen, completions, strict=True):
+                answers[index] = _answer(renderer, questions[index], completion)
+            stage.advance(len(answers))
+    model.train(was_training)
+    return [answers[index] for index in range(len(questions))]
+
+
+def compare(questions: Sequence[Question], answers: dict[str, list[Answer]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Lay the models' answers side by side: (lines of samples.jsonl, evidence.json)."""
+    samples = [
+        {
+            "id": question.id,
+            "set": question.set,
+            "prompt": [asdict(message) for message in question.prompt] or [{"role": "text", "content": question.text}],
+            "expected": " | ".join(question.expected) or None,
+            "answers": {label: asdict(given[index]) for label, given in answers.items()},
+        }
+        for index, question in enumerate(questions)
+    ]
+    scored = {question.set for question in questions if question.expected}
+    sets: list[dict[str, Any]] = []
+    for name in sorted(scored):
+        of_set = [index for index, question in enumerate(questions) if question.set == name]
+        counts = {label: sum(given[index].score or 0 for index in of_set) for label, given in answers.items()}
+        sets.append(
+            {
+                "name": name,
+                "title": name,
+                "n": len(of_set),
+                "counts": {label: int(count) for label, count in counts.items()},
+                "scores": {label: count / len(of_set) for label, count in counts.items()},
+            }
+        )
+    return samples, {"labels": list(answers), "sets": sets}
+
+
+def _prompt_ids(renderer: Renderer, question: Question) -> list[int]:
+    if question.prompt:
+        return list(renderer.prompt(question.prompt))
+    return list(renderer.prepared.tokenizer(question.text)["input_ids"])
+
+
+def _generate(model: Any, renderer: Renderer, prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
+    pad = renderer.prepared.pad_id if renderer.prepared.pad_id is not None else 0
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    generated = model.generate(
+        input_ids=ids,
+        attention_mask=seen,
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=list(renderer.prepared.stop_ids),
+        pad_token_id=pad,
+    )
+    return generated[:, width:].tolist()
+
+
+def _answer(renderer: Renderer, question: Question, completion: list[int]) -> Answer:
+    stops = set(renderer.prepared.stop_ids)
+    end = next((index for index, token in enumerate(completion) if token in stops), None)
+    kept = completion if end is None else completion[:end]
+    text = renderer.prepared.tokenizer.decode(kept, skip_special_tokens=True)
+    return Answer(text, len(kept), end is not None, question.score(text))

@@ -1,0 +1,75 @@
+"""Checks before the first step: shared and one-by-one scoring agree, and the reference is the policy."""
+
+from collections.abc import Sequence
+
+import torch
+
+from poise import progress
+from poise.batch.batch import make_batch
+from poise.batch.row import Row
+from poise.batch.score import Scorer
+from poise.errors import DivergenceError, ModelError
+from poise.train.model import Hardware
+from poise.train.reference import Reference
+
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
+"""Largest difference in nats per token; float32 differs by a few 1e-6 where the computation is the same."""
+LOW_PRECISION_TOLERANCE = 0.08
+"""Mean difference in nats per token for 16-bit types, whose single tokens differ by rounding alone."""
+TOKENS_CHECKED = 2048
+
+
+def check_sharing(scorer: Scorer, rows: Sequence[Row], hardware: Hardware, wanted: str) -> str:
+    """Score the first rows both ways; returns a sentence for the log.
+
+    `wanted` is the recipe's prefix_sharing: `on` raises ModelError where they differ, `auto` falls back and says so.
+    """
+    if wanted == "off":
+        scorer.share_prefixes(False)
+        return "prefix sharing is off: every sequence is computed alone"
+    batch = make_batch(_first(rows)).to(scorer.device)
+    was_training = scorer.training
+    scorer.eval()
+    try:
+        with torch.no_grad(), hardware.computing():
+            difference = (scorer(batch).values - scorer.one_by_one(batch).values).abs()
+        exact = hardware.dtype in TOLERANCE and not hardware.autocast
+        worst = float(difference.max() if exact else difference.mean())
+        problem = None
+        if not worst <= (TOLERANCE[hardware.dtype] if exact else LOW_PRECISION_TOLERANCE):
+            problem = f"log-probabilities differ by {worst:.2g} nats per token"
+    except (ModelError, TypeError, ValueError) as error:
+        worst, problem = float("nan"), str(error).splitlines()[0]
+    finally:
+        scorer.train(was_training)
+    if problem is None:
+        return f"prefix sharing checked on {len(batch.rows)} rows: equal to one by one within {worst:.1e} nats per token"
+    if wanted == "on":
+        raise ModelError(f"prefix_sharing: on, but for {scorer.config.model_type} {problem}; set prefix_sharing=auto")
+    scorer.share_prefixes(False)
+    sentence = f"prefix sharing does not fit {scorer.config.model_type} ({problem}); every sequence is computed alone"
+    progress.say(f"warning: {sentence}")
+    return sentence
+
+
+def check_reference(scorer: Scorer, rows: Sequence[Row], reference: Reference, hardware: Hardware) -> None:
+    """Refuse to train when the policy does not start where the reference stands (log-ratio 0 at step 0)."""
+    batch = make_batch(_first(rows)).to(scorer.device)
+    with torch.no_grad(), hardware.computing():
+        policy = scorer(batch)
+    ratio = (policy.values - reference.logps(batch).values).abs().mean()
+    if not float(ratio) <= LOW_PRECISION_TOLERANCE:
+        raise DivergenceError(
+            f"the reference is not the policy at the start: their log-probabilities differ by {float(ratio):.3g} nats "
+            "per token.\n    why:    rewards would be measured from another model\n"
+            "    to do:  remove ref_model_name_or_path, or delete the stored reference if weights changed under it"
+        )
+
+
+def _first(rows: Sequence[Row]) -> list[Row]:
+    chosen: list[Row] = [rows[0]]
+    for row in rows[1:16]:
+        if sum(each.tokens for each in chosen) + row.tokens > TOKENS_CHECKED:
+            break
+        chosen.append(row)
+    return chosen

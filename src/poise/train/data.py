@@ -1,0 +1,171 @@
+"""From a recipe's data section to rendered rows: load, mix, split, render, and account for every row."""
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from poise import progress
+from poise.batch.pack import joined, pack
+from poise.batch.render import Refusal, Renderer
+from poise.batch.row import Row
+from poise.errors import DataError
+from poise.examples import Example
+from poise.recipe_sections import DataSection, DatasetPart
+from poise.run import Drop
+from poise.sources import SourceSpec, load
+
+NOUNS = {
+    "document": "plain text (cpt)",
+    "conversation": "conversations (sft)",
+    "preference_pair": "preference pairs (dpo, orpo)",
+    "labeled_conversation": "labelled conversations",
+}
+
+
+@dataclass
+class Loaded:
+    """Examples of a recipe, before any tokenizer: what goes in, and what fell out on the way."""
+
+    train: list[Example] = field(default_factory=list)
+    held_out: list[Example] = field(default_factory=list)
+    rows_in: Counter[str] = field(default_factory=Counter)
+    drops: list[Drop] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Rows ready to train on."""
+
+    train: list[Row]
+    held_out: list[Row]
+    drops: list[Drop]
+
+    def facts(self) -> dict[str, Any]:
+        """Return the manifest's `data` block: sizes, hash and a histogram of sequence lengths."""
+        lengths = [length for row in self.train for length in row.sequence_lengths()]
+        counts, edges = np.histogram(lengths, bins=24) if lengths else (np.zeros(0), np.zeros(0))
+        content = hashlib.sha256("".join(row.digest() for row in self.train).encode())
+        return {
+            "sha256": content.hexdigest(),
+            "rows": len(self.train),
+            "held_out_rows": len(self.held_out),
+            "tokens": sum(row.tokens for row in self.train),
+            "trained_tokens": sum(row.trained_tokens for row in self.train),
+            "tokens_if_unshared": sum(lengths),
+            "token_histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+        }
+
+
+def load_examples(section: DataSection, kinds: Sequence[str], verb: str) -> Loaded:
+    """Read every source of a recipe; raises DataError where a file is broken or holds rows of the wrong kind."""
+    loaded = Loaded()
+    chance = random.Random(section.mix_seed)
+    for source in section.train_parts:
+        loaded.train += _sample(_load(source, section, kinds, verb, loaded), source, chance, loaded)
+    for source in section.test_parts:
+        loaded.held_out += _load(source, section, kinds, verb, loaded)
+    if len(section.train_parts) > 1:
+        chance.shuffle(loaded.train)
+    if section.test_split_size:
+        _hold_out(loaded, section.test_split_size, chance)
+    if section.max_train_samples is not None:
+        _drop(loaded, loaded.train[section.max_train_samples :], "mix", "over max_train_samples")
+        loaded.train = loaded.train[: section.max_train_samples]
+    return loaded
+
+
+def render(loaded: Loaded, renderer: Renderer, section: DataSection, verb: str) -> Rendered:
+    """Turn Examples into rows; a refused Example becomes a drop with its reason."""
+    drops: list[Drop] = []
+    train = list(_rows(loaded.train, renderer, drops, "render"))
+    held_out = list(_rows(loaded.held_out, renderer, drops, "render held-out"))
+    if not train:
+        reasons = Counter(drop.reason for drop in [*loaded.drops, *drops])
+        told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common()) or "the sources are empty"
+        raise DataError(
+            f"no row is left to train on ({told})\n"
+            "    why:    a run on nothing would save the model it started from\n"
+            "    to do:  raise max_length, set overlong=truncate_prompt, or look at the source files"
+        )
+    if section.packing or verb == "cpt":
+        train = [joined(group) for group in pack(_cut(train), section.max_length)]
+    return Rendered(train, held_out, drops)
+
+
+def _load(
+    source: DatasetPart, section: DataSection, kinds: Sequence[str], verb: str, loaded: Loaded
+) -> list[Example]:
+    spec = SourceSpec(
+        name=source.name,
+        config=source.config,
+        split=source.split,
+        revision=source.revision,
+        columns=source.columns,
+        text_column=section.text_column,
+    )
+    found = load(spec, on_bad_row=section.on_bad_row)
+    loaded.rows_in += found.rows_in
+    loaded.drops += found.drops
+    wrong = next((example for example in found.examples if example.kind not in kinds), None)
+    if wrong is not None:
+        raise DataError(
+            f"{source.name}: {verb} trains on {' or '.join(NOUNS[kind] for kind in kinds)}, "
+            f"but this source holds {NOUNS[wrong.kind]} ({wrong.lineage[0] if wrong.lineage else 'first row'})\n"
+            "    to do:  use the verb for these rows, or name another source"
+        )
+    return found.examples
+
+
+def _sample(found: list[Example], source: DatasetPart, chance: random.Random, loaded: Loaded) -> list[Example]:
+    if source.fraction >= 1:
+        return found
+    order = chance.sample(range(len(found)), len(found))
+    kept = set(order[: int(source.fraction * len(found))])
+    _drop(loaded, (example for index, example in enumerate(found) if index not in kept), "mix", "outside its fraction")
+    return [example for index, example in enumerate(found) if index in kept]
+
+
+def _hold_out(loaded: Loaded, size: float, chance: random.Random) -> None:
+    """Split by prompt-bearing id, so that an Example and its copy never stand on both sides."""
+    ids = sorted({example.id for example in loaded.train})
+    chance.shuffle(ids)
+    count = int(size) if size >= 1 else int(size * len(ids))
+    test = set(ids[:count])
+    loaded.held_out += [example for example in loaded.train if example.id in test]
+    loaded.train = [example for example in loaded.train if example.id not in test]
+
+
+def _drop(loaded: Loaded, examples: Iterable[Example], stage: str, reason: str) -> None:
+    loaded.drops += [_as_drop(example, stage, reason) for example in examples]
+
+
+def _as_drop(example: Example, stage: str, reason: str, evidence: str = "") -> Drop:
+    place = example.lineage[0] if example.lineage else ""
+    return Drop(stage, example.source, place, reason, example.id, evidence)
+
+
+def _rows(examples: Sequence[Example], renderer: Renderer, drops: list[Drop], stage_name: str) -> Iterable[Row]:
+    if not examples:
+        return
+    with progress.stage(stage_name, len(examples)) as stage:
+        for done, (example, row) in enumerate(zip(examples, renderer.rows(examples), strict=True), start=1):
+            if isinstance(row, Refusal):
+                drops.append(_as_drop(example, "render", row.reason, row.evidence))
+            else:
+                yield row
+            if done % 500 == 0 or done == len(examples):
+                stage.advance(done, dropped=len(drops))
+
+
+def _cut(rows: Iterable[Row]) -> list[Row]:
+    """Make a row of every root, so that the chunks of a long document can be packed apart."""
+    return [
+        Row(f"{row.id}#{index}" if len(row.segments) > 1 else row.id, (segment,), row.place)
+        for row in rows
+        for index, segment in enumerate(row.segments)
+    ]

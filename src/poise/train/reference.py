@@ -1,0 +1,121 @@
+"""The reference: log-probabilities of the policy as it was when the objective began, computed once and kept.
+
+They are stored per row under the hash of the weights that gave them; the next run with the same weights, whatever its
+learning rate or beta, finds them again. A row whose tokens changed has another hash and is computed alone.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poise import progress
+from poise.batch.batch import Batch, make_batch
+from poise.batch.logps import Logps
+from poise.batch.pack import pack
+from poise.batch.row import Row
+from poise.batch.score import Scorer
+
+VERSION = "1"
+"""Raised when scoring changes in a way that makes stored values wrong."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Log-probabilities of each row's trained tokens under the frozen reference."""
+
+    by_row: dict[str, np.ndarray]
+    """Row digest -> (trained,) float32 nats."""
+    weights_sha256: str
+    seconds: float
+    cached: bool
+    """Whether every row was found in the store."""
+
+    def logps(self, batch: Batch) -> Logps:
+        """Line the stored values up with a batch."""
+        values = np.concatenate([self.by_row[row.digest()] for row in batch.rows])
+        on_device = torch.from_numpy(values).to(batch.owners.device)
+        return Logps(on_device, batch.owners, len(batch.layout.lengths), batch.chosen, batch.rejected)
+
+
+def reference_for(
+    rows: Sequence[Row], scorer: Scorer, weights_sha256: str, *, tokens: int, store: Path | None
+) -> Reference:
+    """Look every row up in the store and compute what is missing, in one pass without gradient."""
+    started = time.monotonic()
+    file = store / "reference" / f"{_key(weights_sha256, scorer)}.safetensors" if store else None
+    known = _read(file) if file else {}
+    by_row = {digest: known[digest] for row in rows if (digest := row.digest()) in known}
+    missing = list({row.digest(): row for row in rows if row.digest() not in by_row}.values())
+    if missing:
+        by_row |= _compute(missing, scorer, tokens)
+        if file:
+            _write(file, known | by_row)
+    else:
+        progress.say(f"reference: all {len(rows):,} rows found in {file}, nothing to compute")
+    return Reference(by_row, weights_sha256, time.monotonic() - started, cached=not missing)
+
+
+def weights_sha256(model: Any) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers."""
+    content = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return content.hexdigest()
+
+
+def default_store() -> Path:
+    """Where stored log-probabilities live: $POISE_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("POISE_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "poise"
+
+
+def _compute(rows: Sequence[Row], scorer: Scorer, tokens: int) -> dict[str, np.ndarray]:
+    was_training = scorer.training
+    scorer.eval()
+    found: dict[str, np.ndarray] = {}
+    groups = pack(rows, tokens)
+    with progress.stage("reference", len(rows)) as stage, torch.no_grad():
+        for group in groups:
+            batch = make_batch(group).to(scorer.device)
+            found |= _split_by_row(batch, scorer(batch).values)
+            stage.advance(len(found))
+    scorer.train(was_training)
+    return found
+
+
+def _split_by_row(batch: Batch, values: Tensor) -> dict[str, np.ndarray]:
+    row_of_segment = np.repeat(np.arange(len(batch.rows)), [len(row.segments) for row in batch.rows])
+    row_of_token = row_of_segment[batch.owners.cpu().numpy()]
+    cuts = np.searchsorted(row_of_token, np.arange(1, len(batch.rows)))
+    parts = np.split(values.float().cpu().numpy(), cuts)
+    return {row.digest(): part for row, part in zip(batch.rows, parts, strict=True)}
+
+
+def _key(weights: str, scorer: Scorer) -> str:
+    dtype = torch.get_autocast_dtype(scorer.device.type) if torch.is_autocast_enabled(scorer.device.type) else None
+    facts = (VERSION, weights, str(scorer.causal_lm.dtype), str(dtype))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(file) if file.is_file() else {}
+
+
+def _write(file: Path, by_row: dict[str, np.ndarray]) -> None:
+    from safetensors.numpy import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    staged = file.with_name(f".{file.name}.{os.getpid()}")
+    save_file(by_row, staged)
+    staged.replace(file)

@@ -1,0 +1,402 @@
+"""Train: from a Recipe to a model in a Run folder, in the order that finds a mistake before it costs anything.
+
+data -> rows -> model -> checks -> reference -> questions before -> training -> model saved -> questions after
+"""
+
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainerCallback, TrainingArguments, set_seed
+
+from poise import __version__, progress
+from poise.batch.render import Renderer
+from poise.batch.row import Row
+from poise.batch.score import Scorer
+from poise.batch.tokens import PreparedTokenizer, prepare_tokenizer
+from poise.errors import InterruptedRun, RunError
+from poise.recipe import Recipe
+from poise.run import Drop, Run, now, write_whole
+from poise.train.check import check_reference, check_sharing
+from poise.train.data import Loaded, Rendered, load_examples, render
+from poise.train.model import (
+    Hardware,
+    choose_hardware,
+    disable_dropout,
+    load_model,
+    load_tokenizer,
+    make_trainable,
+    parameter_counts,
+    quiet_libraries,
+    save_model,
+)
+from poise.train.reference import Reference, default_store, reference_for, weights_sha256
+from poise.train.trainer import PoiseTrainer, newest_checkpoint
+
+MICRO_BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 16384}
+"""Tokens of one forward pass where the recipe does not say: products are efficient and memory stays small."""
+
+Ask = Callable[[str, Any, Renderer, Loaded], None]
+"""Called with ("before" | "after", model, renderer, examples) to collect evidence."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before the model is loaded."""
+
+    loaded: Loaded
+    rendered: Rendered
+    renderer: Renderer
+    tokenizer: PreparedTokenizer
+
+    @property
+    def drops(self) -> list[Drop]:
+        """Every row that is not trained on."""
+        return [*self.loaded.drops, *self.rendered.drops]
+
+    def optimizer_steps(self, recipe: Recipe, processes: int = 1) -> int:
+        """Updates the run will make."""
+        training = recipe.training
+        if training.get("max_steps", -1) > 0:
+            return int(training["max_steps"])
+        rows = -(-len(self.rendered.train) // processes)
+        return int(-(-rows // rows_per_step(recipe)) * float(training["num_train_epochs"]))
+
+
+def rows_per_step(recipe: Recipe) -> int:
+    """Rows of one optimizer step on one process."""
+    return int(recipe.training["per_device_train_batch_size"] * recipe.training["gradient_accumulation_steps"])
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Read and render the data; every complaint about it comes from here, before a model is loaded."""
+    loaded = load_examples(recipe.data, recipe.objective.rows, recipe.verb)
+    tokenizer = prepare_tokenizer(load_tokenizer(recipe.model), recipe.model.chat_template, recipe.model.eos_token)
+    renderer = Renderer(tokenizer, recipe.data.max_length, recipe.data.max_prompt_length, recipe.data.overlong)
+    return Prepared(loaded, render(loaded, renderer, recipe.data, recipe.verb), renderer, tokenizer)
+
+
+def train(recipe: Recipe, run: Run, *, resume: bool = False, overwrite: bool = False, ask: Ask | None = None) -> None:
+    """Train as the recipe says; raises InterruptedRun after saving when stopped by Ctrl-C or SIGTERM."""
+    quiet_libraries()
+    run.lock()
+    try:
+        checkpoint = _starting_point(run, resume, overwrite)
+        _train(recipe, run, checkpoint, ask)
+    except InterruptedRun:
+        run.update_manifest(status="interrupted")
+        raise
+    except BaseException as error:
+        if run.manifest:
+            run.update_manifest(status="failed", error=f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        run.unlock()
+
+
+def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -> None:
+    started = time.monotonic()
+    _begin(recipe, run)
+    prepared = prepare(recipe)
+    counts = run.write_ledger(prepared.loaded.rows_in, prepared.drops)
+    facts = prepared.rendered.facts()
+    progress.say(
+        f"data: {counts['in']:,} rows in, {counts['used']:,} used, {sum(counts['dropped'].values()):,} dropped · "
+        f"{facts['tokens']:,} tokens, {facts['trained_tokens'] / facts['tokens']:.0%} trained on"
+    )
+    hardware = _hardware(recipe)
+    set_seed(int(recipe.training["seed"]))
+    model = load_model(recipe.model, hardware)
+    base_sha256 = weights_sha256(model)
+    model = make_trainable(model, recipe.model, prepared.tokenizer)
+    scorer = Scorer(model)
+    _settle(recipe, scorer)
+    notes = [*prepared.tokenizer.notes, check_sharing(scorer, prepared.rendered.train, hardware, recipe.poise.prefix_sharing)]
+    total, trainable = parameter_counts(model)
+    progress.say(
+        f"model: {recipe.model.model_name_or_path} · {total:,} parameters, {trainable:,} trained "
+        f"({recipe.model.tuning}) · {hardware}"
+    )
+    for note in notes:
+        progress.say(f"note: {note}")
+    budget = recipe.poise.tokens_per_micro_batch or MICRO_BATCH_TOKENS[hardware.device.type]
+    reference = _reference(recipe, prepared, scorer, hardware, base_sha256, budget)
+    run.update_manifest(
+        model={
+            "name": recipe.model.model_name_or_path,
+            "parameters": total,
+            "trainable_parameters": trainable,
+            "dtype": str(hardware.dtype).removeprefix("torch."),
+            "autocast": hardware.autocast,
+            "tuning": recipe.model.tuning,
+            "weights_sha256": base_sha256,
+            "attention": scorer.config._attn_implementation,
+            "prefix_sharing": scorer.shared,
+            "chat_template": prepared.tokenizer.template_name,
+            "stop_tokens": prepared.tokenizer.tokenizer.convert_ids_to_tokens(list(prepared.tokenizer.stop_ids)),
+        },
+        data={**facts, "sources": dict(prepared.loaded.rows_in)},
+        reference=_reference_facts(reference),
+        optimizer_steps=prepared.optimizer_steps(recipe),
+        notes=[*run.manifest.get("notes", []), *notes],
+    )
+    if ask and checkpoint is None:
+        ask("before", model, prepared.renderer, prepared.loaded)
+    trainer = _trainer(recipe, run, prepared, scorer, reference, hardware, base_sha256, budget)
+    _loop(trainer, run, checkpoint)
+    save_model(model, prepared.tokenizer, run.path / "model", base_sha256)
+    if ask:
+        ask("after", model, prepared.renderer, prepared.loaded)
+    run.update_manifest(status="done", finished=now(), seconds=round(time.monotonic() - started, 3))
+
+
+def _hardware(recipe: Recipe) -> Hardware:
+    """Leave bfloat16 to the hardware where the recipe does not say."""
+    said = recipe.origins["bf16"].kind != "default"
+    bf16 = bool(recipe.training["bf16"]) if said else None
+    return choose_hardware(recipe.model, bf16=bf16, use_cpu=bool(recipe.training.get("use_cpu")))
+
+
+def _begin(recipe: Recipe, run: Run) -> None:
+    before = run.manifest
+    run.update_manifest(
+        poise=__version__,
+        verb=recipe.verb,
+        created=before.get("created", now()),
+        argv=sys.argv[1:],
+        command="poise " + " ".join(sys.argv[1:]),
+        status="running",
+        machine={
+            "platform": platform.platform(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+            "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "memory_bytes": psutil.virtual_memory().total,
+        },
+        versions=_versions(),
+        notes=[str(note) for note in recipe.notes],
+    )
+    write_whole(run.path / "recipe.resolved.yaml", recipe.resolved_yaml())
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    packages = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+
+
+def _starting_point(run: Run, resume: bool, overwrite: bool) -> Path | None:
+    """Return the checkpoint to go on from, or None to start afresh; an old run is never mixed with a new one."""
+    checkpoint = newest_checkpoint(run.path / "checkpoints")
+    if resume:
+        if checkpoint is None:
+            raise RunError(f"--resume: {run.path} holds no complete checkpoint; start without --resume")
+        progress.say(f"resuming from {checkpoint}")
+        return checkpoint
+    if run.manifest and not overwrite:
+        status = run.manifest.get("status")
+        go_on = " Go on with --resume, or" if checkpoint and status != "done" else ""
+        raise RunError(
+            f"{run.path} already holds a run (status: {status}).{go_on} replace it with --overwrite, "
+            "or name another output_dir."
+        )
+    if run.manifest:
+        run.clear()
+    return None
+
+
+def _settle(recipe: Recipe, scorer: Scorer) -> None:
+    """Apply dropout and activation checkpointing as the recipe says."""
+    no_dropout = recipe.model.disable_dropout
+    if recipe.objective.unit == "pairs" if no_dropout is None else no_dropout:
+        disable_dropout(scorer)
+    if recipe.training.get("activation_checkpointing"):
+        options = recipe.training.get("activation_checkpointing_kwargs") or {"use_reentrant": False}
+        scorer.causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+        if options.get("use_reentrant"):
+            scorer.causal_lm.enable_input_require_grads()
+
+
+def _reference(
+    recipe: Recipe, prepared: Prepared, scorer: Scorer, hardware: Hardware, sha256: str, tokens: int
+) -> Reference | None:
+    if not recipe.objective.needs_reference:
+        return None
+    rows = [*prepared.rendered.train, *prepared.rendered.held_out]
+    store = default_store() if recipe.poise.reference_cache is True else None
+    if isinstance(recipe.poise.reference_cache, str):
+        store = Path(recipe.poise.reference_cache)
+    other = recipe.model.ref_model_name_or_path
+    with hardware.computing():
+        if other is None:
+            reference = reference_for(rows, scorer, sha256, tokens=tokens, store=store)
+        else:
+            frozen = load_model(recipe.model, hardware, name=other)
+            reference = reference_for(
+                rows, Scorer(frozen, shared=scorer.shared), weights_sha256(frozen), tokens=tokens, store=store
+            )
+    if other is None:
+        check_reference(scorer, prepared.rendered.train, reference, hardware)
+    return reference
+
+
+def _reference_facts(reference: Reference | None) -> dict[str, Any] | None:
+    if reference is None:
+        return None
+    return {
+        "sha256": reference.weights_sha256,
+        "cached": reference.cached,
+        "seconds": round(reference.seconds, 3),
+    }
+
+
+def _trainer(
+    recipe: Recipe,
+    run: Run,
+    prepared: Prepared,
+    scorer: Scorer,
+    reference: Reference | None,
+    hardware: Hardware,
+    base_sha256: str,
+    budget: int,
+) -> PoiseTrainer:
+    def save(folder: Path) -> None:
+        save_model(scorer.model, prepared.tokenizer, folder, base_sha256)
+
+    return PoiseTrainer(
+        scorer,
+        recipe.objective,
+        training_arguments(recipe, run, hardware),
+        run,
+        prepared.rendered.train,
+        eval_rows=prepared.rendered.held_out,
+        reference=reference,
+        micro_batch_tokens=budget,
+        save=save,
+        callbacks=[ShowProgress(recipe.verb), StopGently()],
+    )
+
+
+def training_arguments(recipe: Recipe, run: Run, hardware: Hardware) -> TrainingArguments:
+    """Build transformers' arguments from the recipe, with what poise owns set by poise."""
+    chosen = {key: value for key, value in recipe.training.items() if value is not None}
+    chosen |= {
+        "output_dir": str(run.path / "checkpoints"),
+        "per_device_train_batch_size": rows_per_step(recipe),
+        "gradient_accumulation_steps": 1,
+        "activation_checkpointing": False,
+        "activation_checkpointing_kwargs": None,
+        "bf16": hardware.autocast,
+        "use_cpu": hardware.device.type == "cpu",
+        "remove_unused_columns": False,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "label_names": [],
+    }
+    return TrainingArguments(**chosen)
+
+
+def _loop(trainer: PoiseTrainer, run: Run, checkpoint: Path | None) -> None:
+    if checkpoint is not None:
+        step = int(checkpoint.name.split("-")[1])
+        done = [line for line in run.metrics() if line["step"] <= step and "tokens_seen" in line]
+        trainer.tokens_seen = int(done[-1]["tokens_seen"]) if done else 0
+    with stop_signals(trainer):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    stopped = next(
+        callback.signal for callback in trainer.callback_handler.callbacks if isinstance(callback, StopGently)
+    )
+    if stopped is not None and trainer.state.global_step < trainer.state.max_steps:
+        step = trainer.state.global_step
+        raise InterruptedRun(
+            f"stopped by {stopped} after step {step} of {trainer.state.max_steps}; everything up to there is saved in "
+            f"{run.path}/checkpoints/checkpoint-{step}\n    to do:  run the same command with --resume to go on"
+        )
+
+
+class StopGently(TrainerCallback):
+    """Save and stop at the next step boundary once a signal came."""
+
+    signal: str | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Ask the Trainer to save and stop."""
+        if self.signal is not None:
+            control.should_save = control.should_training_stop = True
+        return control
+
+
+@contextmanager
+def stop_signals(trainer: PoiseTrainer) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into a gentle stop; a second one ends the process at once."""
+    gently = next(callback for callback in trainer.callback_handler.callbacks if isinstance(callback, StopGently))
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if gently.signal is not None:
+            raise KeyboardInterrupt
+        gently.signal = signal.Signals(number).name
+        progress.say(f"{gently.signal}: finishing this step, then saving; once more to stop at once without saving")
+
+    try:
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class ShowProgress(TrainerCallback):
+    """Feed the progress display from the Trainer's log lines."""
+
+    def __init__(self, verb: str) -> None:
+        self.verb = verb
+        self._facts: dict[str, object] = {}
+        self._context: Any = None
+        self._stage: progress.Stage | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the display."""
+        if state.is_world_process_zero:
+            self._context = progress.stage(self.verb, state.max_steps)
+            self._stage = self._context.__enter__()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Keep the newest numbers."""
+        logs = logs or {}
+        names = {"loss": "loss", "rewards/accuracies": "accuracy", "rewards/margins": "margin", "tokens_per_second": "tok/s"}
+        self._facts |= {shown: float(logs[name]) for name, shown in names.items() if name in logs}
+        if self._stage and "loss" in logs:
+            self._stage.advance(state.global_step, **self._facts)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move the bar."""
+        if self._stage and progress.is_interactive():
+            self._stage.advance(state.global_step, **self._facts)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the display."""
+        if self._context:
+            self._context.__exit__(None, None, None)
+            self._context = self._stage = None
+
+
+def row_at(prepared: Prepared, number: int) -> Row:
+    """Return a rendered row by its place in training order, from 0."""
+    rows: Sequence[Row] = prepared.rendered.train
+    if not 0 <= number < len(rows):
+        raise RunError(f"--row {number}: this recipe has rows 0 to {len(rows) - 1}")
+    return rows[number]

@@ -1,0 +1,253 @@
+"""The one Trainer: transformers' loop, schedules, optimizers and trackers around poise's batches and objectives.
+
+The Trainer sees an optimizer step as one batch: per-device batch x accumulation rows. Inside, the rows are cut into
+micro-batches by a token budget, and losses are divided by the step's item count over all processes. So 8x1, 4x2 and
+1x8 are the same computation, and memory does not depend on which rows meet.
+"""
+
+import contextlib
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from poise.batch.batch import make_batch
+from poise.batch.objective import Objective
+from poise.batch.pack import pack
+from poise.batch.row import Row
+from poise.batch.score import Scorer
+from poise.errors import DivergenceError
+from poise.run import Run
+from poise.train.reference import Reference
+
+
+class Rows(Dataset[Row]):
+    """Rendered rows as a torch dataset."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.rows[index]
+
+
+@dataclass
+class Tally:
+    """Sums over the steps since the last log line."""
+
+    sums: dict[str, float]
+    items: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class PoiseTrainer(Trainer):
+    """transformers.Trainer over Batches: overrides the step, the evaluation, the log line and what is saved."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        objective: Objective,
+        arguments: TrainingArguments,
+        run: Run,
+        rows: Sequence[Row],
+        *,
+        eval_rows: Sequence[Row] = (),
+        reference: Reference | None = None,
+        micro_batch_tokens: int,
+        save: Any,
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        super().__init__(
+            model=scorer,
+            args=arguments,
+            data_collator=lambda rows: {"rows": rows},
+            train_dataset=Rows(rows),
+            eval_dataset=Rows(eval_rows) if eval_rows else None,
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)
+        self.objective, self.reference, self.run = objective, reference, run
+        self.micro_batch_tokens = micro_batch_tokens
+        self._save_weights = save
+        self._tally = Tally(defaultdict(float))
+        self.tokens_seen = 0
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Run one optimizer step's rows forward and backward; returns the loss per item, detached."""
+        started = time.monotonic()
+        model.train()
+        rows: list[Row] = inputs["rows"]
+        items = self._count_over_processes(self._items(rows))
+        scale = self.accelerator.num_processes / items
+        groups = pack(rows, self.micro_batch_tokens)
+        total = torch.zeros((), device=self.args.device)
+        for index, group in enumerate(groups):
+            last = index == len(groups) - 1
+            syncing = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+            with syncing:
+                losses, metrics = self._losses(model, group)
+                loss = losses.sum() * scale
+                self.accelerator.backward(loss)
+            total += loss.detach()
+            self._add(metrics, len(losses), sum(row.tokens for row in group))
+        self._tally.seconds += time.monotonic() - started
+        if not math.isfinite(total.item()):
+            raise DivergenceError(self._not_finite("loss", total.item(), rows))
+        return total
+
+    def _losses(self, model: Any, rows: Sequence[Row]) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = make_batch(rows).to(self.args.device)
+        with self.compute_loss_context_manager():
+            return self.objective(model(batch), self.reference.logps(batch) if self.reference else None)
+
+    def _items(self, rows: Sequence[Row]) -> int:
+        return len(rows) if self.objective.unit == "pairs" else sum(row.trained_tokens for row in rows)
+
+    def _count_over_processes(self, items: int) -> int:
+        if self.accelerator.num_processes == 1:
+            return items
+        return int(self.accelerator.gather(torch.tensor([items], device=self.args.device)).sum())
+
+    def _add(self, metrics: dict[str, Tensor], items: int, tokens: int) -> None:
+        for name, values in metrics.items():
+            self._tally.sums[name] += float(values.sum())
+        self._tally.items += items
+        self._tally.tokens += tokens
+        self.tokens_seen += tokens
+
+    def _not_finite(self, what: str, value: float, rows: Sequence[Row]) -> str:
+        shown = ", ".join(f"{row.id} ({row.place})" for row in rows[:8])
+        more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
+        return (
+            f"step {self.state.global_step + 1}: the {what} is {value}. Stopped before the update, so the weights are "
+            f"those of step {self.state.global_step}.\n    rows:   {shown}{more}\n"
+            "    to do:  lower learning_rate, or look at these rows with `poise mask`; in float16, use bfloat16"
+        )
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        value = float(norm) if norm is not None else 0.0
+        if not math.isfinite(value):
+            raise DivergenceError(self._not_finite("gradient norm", value, ()))
+        return norm
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return and log the objective's loss and metrics over the held-out rows, as means per item."""
+        dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
+        rows: Sequence[Row] = dataset.rows if dataset is not None else ()
+        if not rows:
+            return {}
+        self.model.eval()
+        sums: dict[str, float] = defaultdict(float)
+        for group in pack(rows, self.micro_batch_tokens):
+            losses, metrics = self._losses(self.model, group)
+            sums["loss"] += float(losses.sum())
+            for name, values in metrics.items():
+                sums[name] += float(values.sum())
+        self.model.train()
+        result = {f"{metric_key_prefix}_{name}": total / self._items(rows) for name, total in sums.items()}
+        self.log(result)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, result)
+        return result
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what happened since the last line and write it to metrics.jsonl."""
+        if "loss" in logs:
+            tally, self._tally = self._tally, Tally(defaultdict(float))
+            logs |= {name: total / tally.items for name, total in tally.sums.items()}
+            logs["tokens_seen"] = self.tokens_seen
+            logs["tokens_per_second"] = tally.tokens / tally.seconds if tally.seconds else 0.0
+            logs["seconds"] = tally.seconds
+            logs["peak_memory_bytes"] = peak_memory_bytes(self.args.device)
+        super().log(logs, start_time)
+        if "train_runtime" not in logs and self.is_world_process_zero():
+            self.run.append_metrics({"step": self.state.global_step, **self.state.log_history[-1]})
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        self._save_weights(Path(output_dir or str(self.args.output_dir)))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Let transformers write into a staging folder, then rename: a checkpoint is whole or not there."""
+        final = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        if final.is_dir():
+            return
+        staging = Path(str(self.args.output_dir)) / ".staging"
+        self._staging = staging
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._staging = None
+        if self.is_world_process_zero():
+            (staging / final.name).rename(final)
+            _rotate(final.parent, self.args.save_total_limit)
+        self.accelerator.wait_for_everyone()
+
+    _staging: Path | None = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging or self.args.output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        _load_weights(self.model.model, Path(resume_from_checkpoint))
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted here: a shared token is computed once, which transformers' estimate does not know."""
+        return 0
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint with the highest step whose last-written file is there."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return max(found, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most memory held so far: on CUDA what torch allocated, else the process's resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(ImportError):
+        import resource
+        import sys
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return psutil.Process().memory_info().rss
+
+
+def _load_weights(model: Any, folder: Path) -> None:
+    from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    if isinstance(model, PeftModel):
+        set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
+        return
+    weights: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        weights |= load_file(file)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    tied = set(model.all_tied_weights_keys)
+    if unexpected or set(missing) - tied:
+        raise DivergenceError(f"{folder} does not hold this model: missing {missing[:3]}, unknown {unexpected[:3]}")
+
+
+def _rotate(folder: Path, keep: int | None) -> None:
+    import shutil
+
+    steps = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for old in steps[: -keep] if keep else []:
+        shutil.rmtree(old)
