@@ -1,0 +1,401 @@
+"""A recipe: one flat YAML file plus overrides becomes a frozen Recipe in which every value knows its origin.
+
+    poise dpo zephyr.yaml learning_rate=1e-6
+
+Each key belongs to one section: model, data, the objective's class, poise's trainer, or transformers'
+TrainingArguments. A key acts, is noted with the reason why it need not, or is an error; all errors are told at once.
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from poise.dialects import FORCED, FOREIGN, LOSS_TYPES, NO_EFFECT, REFUSED, RENAMED, TRACKERS
+from poise.errors import RecipeError
+from poise.names import did_you_mean, load_named, names_in
+from poise.recipe_defaults import MAX_LENGTH, default_training
+from poise.recipe_draft import Draft, Note, Origin, Setting
+from poise.recipe_faults import UNKNOWN, explain, mentions, reject, show
+from poise.recipe_sections import (
+    DATA_KEYS,
+    DataSection,
+    DatasetEntry,
+    DatasetMixture,
+    DatasetPart,
+    ModelSection,
+    PoiseSection,
+)
+from poise.recipe_yaml import Fault, KeyPath, Place, read_recipe_file, write_entry
+from poise.training_fields import TRAINING_FIELDS
+
+__all__ = [
+    "DataSection",
+    "DatasetPart",
+    "ModelSection",
+    "Note",
+    "Origin",
+    "PoiseSection",
+    "Recipe",
+    "chat_template_names",
+    "load_recipe",
+]
+
+OBJECTIVES = "poise.objectives"
+SectionT = TypeVar("SectionT", bound=BaseModel)
+_NESTED_KEYS = (*DatasetEntry.model_fields, *DatasetMixture.model_fields)
+
+
+class Recipe(BaseModel):
+    """The whole configuration of a run; `training` holds keyword arguments of TrainingArguments and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    verb: str
+    name: str
+    model: ModelSection
+    data: DataSection
+    objective: BaseModel
+    poise: PoiseSection
+    training: Mapping[str, Any]
+    origins: Mapping[str, Origin]
+    notes: tuple[Note, ...]
+
+    def describe(self) -> list[tuple[str, str, Any, str]]:
+        """List (section, key, value, origin) of everything that acts, in the order of the sections."""
+        return [
+            (section, key, value, str(self.origins[key]))
+            for section, values in self.sections().items()
+            for key, value in values.items()
+            if key in self.origins
+        ]
+
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """Return every value as plain data, by section."""
+        own = {"model": self.model, "data": self.data, "objective": self.objective, "poise": self.poise}
+        plain = {
+            name: {key: _plain(getattr(section, key)) for key in type(section).model_fields}
+            for name, section in own.items()
+        }
+        return plain | {"training": dict(self.training)}
+
+    def resolved_yaml(self) -> str:
+        """Write the recipe so that loading it again gives the same values, each with its origin beside it."""
+        lines = [f"# poise {self.verb} {self.name}: every value and where it came from".rstrip()]
+        section = ""
+        for name, key, value, origin in self.describe():
+            if name != section:
+                section = name
+                lines += ["", f"# {name}"]
+            lines += write_entry(key, value, origin)
+        if self.notes:
+            lines += ["", "# accepted, and not acting as written"]
+            lines += [f"# {' '.join(str(note).split())}" for note in self.notes]
+        return "\n".join(lines) + "\n"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as JSON-ready data, origins and notes included."""
+        told = {"verb": self.verb, "name": self.name, **self.sections()}
+        origins = {key: str(origin) for key, origin in self.origins.items()}
+        return told | {"origins": origins, "notes": [dataclasses.asdict(note) for note in self.notes]}
+
+
+def load_recipe(
+    verb: str, path: Path | None, overrides: Sequence[str] = (), *, defaults: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Resolve a recipe: `defaults` < file < overrides (`key=value`, `--key=value`, `dataset_mixture.seed=1`).
+
+    Raises RecipeError, which names every problem with its place, before anything heavy is loaded.
+    """
+    draft = Draft(path)
+    draft.add_caller(defaults or {})
+    if path is not None:
+        draft.add_file(read_recipe_file(path))
+    for override in overrides:
+        draft.add_override(override)
+    recipe = _resolve(verb, draft)
+    if recipe is None:
+        raise RecipeError(draft.problems())
+    return recipe
+
+
+def _resolve(verb: str, draft: Draft) -> Recipe | None:
+    """Build the recipe, or return None with the faults in the draft."""
+    objective_class, verb = _objective(verb, draft)
+    _replace_data(draft)
+    _apply_dialects(draft)
+    _blame_unknown(draft, verb, objective_class)
+    model = _section(draft, ModelSection)
+    unit = getattr(objective_class, "unit", "pairs")
+    origins = _default_max_length(draft, unit)
+    data = _section(draft, DataSection)
+    objective = _section(draft, objective_class)
+    poise = _section(draft, PoiseSection)
+    _settle_trackers(draft)
+    _settle_chat_template(draft)
+    training, defaults = _training(draft, verb, model.tuning if model else "full")
+    if not (model and data and objective and poise) or training is None or draft.faults:
+        return None
+    _check_together(draft, data, training)
+    idle = dict(_idle_keys(model, data, objective_class))
+    for key in idle.keys() & draft.settings.keys():
+        draft.note(draft.settings[key], idle[key])
+    if draft.faults:
+        return None
+    for section in (model, data, objective, poise):
+        shown = (key for key in type(section).model_fields if getattr(section, key) is not None and key not in idle)
+        origins |= {key: Origin("default", "default") for key in shown if key not in origins}
+    origins |= defaults | {key: setting.origin for key, setting in draft.settings.items()}
+    return Recipe(
+        verb=verb, name=draft.path.stem if draft.path else "", model=model, data=data, objective=objective,
+        poise=poise, training=training, origins=origins, notes=tuple(draft.notes),
+    )  # fmt: skip
+
+
+def _objective(verb: str, draft: Draft) -> tuple[type[BaseModel], str]:
+    """Load the objective's class; `loss_type` may name another objective on pairs."""
+    known = names_in(OBJECTIVES)
+    if verb not in known:
+        raise RecipeError(f"there is no objective {verb!r}{did_you_mean(verb, known)} (there are {', '.join(known)})")
+    setting = draft.settings.pop("loss_type", None)
+    if setting is None or setting.value is None:
+        return _objective_class(verb), verb
+    said = setting.value[0] if isinstance(setting.value, list) and len(setting.value) == 1 else setting.value
+    name = LOSS_TYPES.get(said, said) if isinstance(said, str) else ""
+    if name == verb:
+        return _objective_class(verb), verb
+    if verb == "dpo" and name in known and _learns_from_pairs(name):
+        draft.note(setting, f"the objective is {name}")
+        return _objective_class(name), name
+    others = [other for other in known if other != "dpo" and _learns_from_pairs(other)] if verb == "dpo" else []
+    known_types = f"there are {', '.join(['sigmoid (dpo)', *others])}"
+    remedy = known_types if verb == "dpo" else f"remove the line: {verb} has one loss"
+    what = f"there is no loss type {show(said)} for {verb}{did_you_mean(str(said), ['sigmoid', *others])}"
+    draft.faults.append(Fault(setting.place_of((setting.key,)), what, remedy))
+    return _objective_class(verb), verb
+
+
+def _objective_class(name: str) -> type[BaseModel]:
+    """Return the one public pydantic class of an objective's file that can be called."""
+    module = load_named(OBJECTIVES, name)
+    for found in vars(module).values():
+        own = isinstance(found, type) and issubclass(found, BaseModel) and found.__module__ == module.__name__
+        if own and "__call__" in vars(found) and not found.__name__.startswith("_"):
+            return found
+    raise RecipeError(f"{module.__name__} defines no objective: a pydantic model with __call__")
+
+
+def _learns_from_pairs(name: str) -> bool:
+    return getattr(_objective_class(name), "unit", "") == "pairs"
+
+
+def _replace_data(draft: Draft) -> None:
+    """Let a later layer name the data in another way; what a former layer said about data then falls away."""
+    layers = ("caller", "file", "command line")
+    given = {way: layers.index(draft.settings[way].origin.kind) for way in DATA_KEYS if way in draft.settings}
+    for way, keys in DATA_KEYS.items():
+        for key in sorted(keys & draft.settings.keys()):
+            layer = layers.index(draft.settings[key].origin.kind)
+            winners = [other for other, at in given.items() if other != way and at > layer]
+            if winners:
+                draft.drop(key, f"replaced by {winners[0]} ({draft.settings[winners[0]].origin})")
+
+
+def _apply_dialects(draft: Draft) -> None:
+    """Set aside the keys that need not act, those poise decides, and those that are refused."""
+    for key, setting in list(draft.settings.items()):
+        if key in REFUSED:
+            if setting.value in (False, None, "no", "off"):
+                draft.drop(key, "it is always off here")
+            else:
+                draft.blame((key,), *REFUSED[key])
+                del draft.settings[key]
+        elif key in NO_EFFECT:
+            draft.drop(key, NO_EFFECT[key])
+        elif key in FORCED and setting.value is not FORCED[key][0]:
+            draft.adjust(key, *FORCED[key])
+
+
+def _blame_unknown(draft: Draft, verb: str, objective: type[BaseModel]) -> None:
+    """Take out the keys that belong to no section, saying what was probably meant."""
+    known = {*ModelSection.model_fields, *DataSection.model_fields, *PoiseSection.model_fields}
+    known |= TRAINING_FIELDS.keys() | objective.model_fields.keys()
+    for key in draft.settings.keys() - known:
+        setting = draft.settings.pop(key)
+        owners = [name for name in names_in(OBJECTIVES) if key in _objective_class(name).model_fields]
+        what, remedy = f"{UNKNOWN} {setting.spelled!r}", ""
+        if owners:
+            what = f"{key!r} belongs to {', '.join(owners)}; {verb} does not have it"
+            remedy = "remove the line, or start the command it belongs to"
+        elif key in FOREIGN:
+            what += f": it is {FOREIGN[key][0]}'s name"
+            remedy = f"here it is {FOREIGN[key][1]}"
+        else:
+            remedy = did_you_mean(setting.spelled, sorted(known | RENAMED.keys())).removeprefix("; ")
+        draft.faults.append(Fault(setting.place, what, remedy))
+
+
+def _section(draft: Draft, section: type[SectionT]) -> SectionT | None:
+    """Validate the settings of one section; what is wrong becomes faults."""
+    values: dict[str, Any] = {}
+    for key, field in section.model_fields.items():
+        setting = draft.settings.get(key)
+        if setting is None:
+            continue
+        if setting.value is None and not mentions(field.annotation, type(None), None, Any):
+            draft.drop(key, "null leaves it to the default")
+            continue
+        values[key] = _fit(setting, field.annotation)
+        refusal = reject(field.annotation, values[key])
+        if refusal:
+            draft.blame((key,), refusal)
+            del values[key]
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        for path, what, remedy in explain(error, values):
+            told = path[0] in draft.settings and path[0] not in values
+            if not told:
+                draft.blame(path, what, remedy or _near_nested(path, what))
+        return None
+
+
+def _fit(setting: Setting, annotation: Any) -> Any:
+    """Read a word of the command line as the key's type asks: text stays text, a comma separates a list."""
+    if setting.text is None or isinstance(setting.value, list | dict) or setting.value is None:
+        return setting.value
+    if mentions(annotation, list) and ("," in setting.text or not mentions(annotation, str)):
+        return [part.strip() for part in setting.text.split(",")]
+    is_text = mentions(annotation, str) and not mentions(annotation, int, float)
+    kept = isinstance(setting.value, bool) and mentions(annotation, bool)
+    return setting.text if is_text and not kept and not isinstance(setting.value, str) else setting.value
+
+
+def _near_nested(path: KeyPath, what: str) -> str:
+    return did_you_mean(str(path[-1]), _NESTED_KEYS).removeprefix("; ") if what.startswith(UNKNOWN) else ""
+
+
+def _default_max_length(draft: Draft, unit: str) -> dict[str, Origin]:
+    if "max_length" in draft.settings and draft.settings["max_length"].value is not None:
+        return {}
+    value = MAX_LENGTH.get(unit, MAX_LENGTH["pairs"])
+    origin = Origin("default", f"default for {unit}")
+    draft.settings["max_length"] = Setting("max_length", "max_length", value, origin, Place("default"))
+    return {"max_length": origin}
+
+
+def _settle_trackers(draft: Draft) -> None:
+    """Make `report_to` a list of trackers that are installed."""
+    setting = draft.settings.get("report_to")
+    if setting is None:
+        return
+    value = [] if setting.value in (None, "none", "None") else setting.value
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in cast("list[Any]", names)):
+        return  # the type check tells
+    wanted = [name.strip() for name in cast("list[str]", names) if name not in ("none", "None")]
+    for name in wanted:
+        if name not in TRACKERS:
+            near = did_you_mean(name, TRACKERS).removeprefix("; ")
+            draft.blame(("report_to",), f"unknown tracker {name!r}", near or f"there are {', '.join(TRACKERS)}")
+    missing = [name for name in wanted if name in TRACKERS and importlib.util.find_spec(TRACKERS[name][0]) is None]
+    kept = [name for name in wanted if name not in missing]
+    if missing:
+        packages = " ".join(TRACKERS[name][1] for name in missing)
+        draft.adjust("report_to", kept, f"{', '.join(missing)} not installed; pip install {packages}")
+    else:
+        draft.settings["report_to"] = dataclasses.replace(setting, value=kept, text=None)
+
+
+def _settle_chat_template(draft: Draft) -> None:
+    """Accept a known name, an inline template, or a .jinja file that exists."""
+    setting = draft.settings.get("chat_template")
+    if setting is None or not isinstance(setting.value, str) or "{" in setting.value:
+        return
+    known = chat_template_names()
+    if setting.value in known:
+        return
+    near = did_you_mean(setting.value, known).removeprefix("; ") or f"names are {', '.join(known)}"
+    if not setting.value.endswith(".jinja"):
+        draft.blame(("chat_template",), f"{show(setting.value)} is neither a known name nor a template", near)
+    elif not Path(setting.value).is_file():
+        draft.blame(("chat_template",), f"there is no file {setting.value}", "the path is read from where you are")
+
+
+def chat_template_names() -> list[str]:
+    """List the templates that ship with poise."""
+    return sorted(path.stem for path in (Path(__file__).parent / "batch" / "templates").glob("*.jinja"))
+
+
+def _training(
+    draft: Draft, verb: str, tuning: Literal["full", "LoRA"]
+) -> tuple[dict[str, Any] | None, dict[str, Origin]]:
+    """Return the keyword arguments of TrainingArguments, and the origins of those the recipe does not give."""
+    given = [key for key in TRAINING_FIELDS if key in draft.settings]
+    fields: dict[str, Any] = {key: (TRAINING_FIELDS[key], None) for key in given}
+    section = _section(draft, create_model("TrainingSection", **fields))
+    _check_warmup_ratio(draft)
+    if section is None:
+        return None, {}
+    values = {key: getattr(section, key) for key in section.model_fields_set}
+    name = draft.path.stem if draft.path else ""
+    defaults = [entry for entry in default_training(verb, tuning, name) if entry[0] not in values]
+    values |= {key: value for key, value, _ in defaults}
+    origins = {key: Origin("default", text) for key, _, text in defaults}
+    return {key: values[key] for key in TRAINING_FIELDS if key in values}, origins
+
+
+def _check_warmup_ratio(draft: Draft) -> None:
+    """A ratio of 1 would be read as one step: transformers takes both in `warmup_steps`."""
+    setting = draft.settings.get("warmup_steps")
+    if setting is None or setting.spelled != "warmup_ratio":
+        return
+    try:
+        ratio = float(setting.value)
+    except (TypeError, ValueError):
+        return  # the type check tells
+    if ratio >= 1:
+        draft.blame(("warmup_steps",), f"a share of all steps is below 1, got {show(setting.value)}")
+
+
+def _check_together(draft: Draft, data: DataSection, training: Mapping[str, Any]) -> None:
+    """Check what only several sections know."""
+    if training["bf16"] and training["fp16"]:
+        draft.blame(("fp16",), "bf16 and fp16 exclude each other", "keep one of the two")
+    if training["eval_strategy"] != "no" and not data.has_test_rows:
+        remedy = "name test data (dataset_test_split, or dataset_mixture.test_split_size), or set eval_strategy: no"
+        draft.blame(("eval_strategy",), "there is nothing to evaluate on", remedy)
+
+
+def _idle_keys(model: ModelSection, data: DataSection, objective: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """Yield (key, why) of the model and data keys that do not act in this recipe."""
+    pairs = getattr(objective, "unit", "pairs") == "pairs"
+    if not model.use_peft:
+        adapter = (key for key in ModelSection.model_fields if key.startswith("lora_"))
+        yield from _each((*adapter, "use_rslora", "use_dora"), "no effect: use_peft is false")
+    if not model.load_in_4bit:
+        quantized = (key for key in ModelSection.model_fields if key.startswith("bnb_"))
+        yield from _each((*quantized, "use_bnb_nested_quant"), "no effect: load_in_4bit is false")
+    if not getattr(objective, "needs_reference", True):
+        yield "ref_model_name_or_path", "no effect: this objective has no reference"
+        yield "reference_cache", "no effect: this objective has no reference"
+    if "document" not in getattr(objective, "rows", ("document",)):
+        yield "text_column", "no effect: only documents are read from one column"
+    if pairs:
+        yield "packing", "no effect: pairs always share a row without padding"
+    else:
+        yield "max_prompt_length", "no effect: only pairs have a prompt apart"
+    for way, keys in DATA_KEYS.items():
+        if way != data.way:
+            yield from _each(keys, f"no effect: the data is named in {data.way}")
+
+
+def _each(keys: Iterable[str], why: str) -> Iterator[tuple[str, str]]:
+    return ((key, why) for key in keys)
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(exclude_none=True) if isinstance(value, BaseModel) else value
