@@ -11,7 +11,7 @@ SHORT, LONG = 400, 4000
 """Characters shown at once, and at most."""
 
 Gain = tuple[float, float]
-"""The last model's score less the better of the earlier ones if it is below, else less the lower; and less the previous."""
+"""The last score less the best earlier one if it is below that, else less the lowest; then less the previous one."""
 
 UNCHANGED: Gain = (0.0, 0.0)
 

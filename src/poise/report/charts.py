@@ -103,7 +103,7 @@ def histogram(title: str, edges: Any, counts: Any) -> Figure | None:
         .encode(
             x=alt.X("from:Q", axis=_axis(6, "~s", "tokens"), scale=alt.Scale(zero=True)),
             x2="to:Q",
-            y=alt.Y("rows:Q", axis=_axis(4, "~s", "rows")),
+            y=alt.Y("rows:Q", axis=_axis(max(1, min(4, round(max(counts)))), "~s", "rows")),
             y2=alt.datum(0),
         )
         .properties(width=2 * WIDTH, height=HEIGHT)
@@ -133,7 +133,8 @@ def _layers(panel: Panel, drawn: Sequence[Series], line: tuple[float, str] | Non
     if low == high:
         high = 1
     steps = max(step for series in drawn for step, _ in series.points)
-    x = alt.X("x:Q", axis=_axis(5, "~s", "step"), scale=alt.Scale(domain=[0, max(1, steps)], nice=False))
+    whole_ticks = _axis(max(1, min(5, round(steps))), "~s", "step")
+    x = alt.X("x:Q", axis=whole_ticks, scale=alt.Scale(domain=[0, max(1, steps)], nice=False))
     scale = alt.Scale(domain=[low, high], nice=panel.domain is None)
     y = alt.Y("y:Q", axis=_axis(4, _format(low, high)), scale=scale)
     lines = [

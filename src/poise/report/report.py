@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from poise.errors import RunError
@@ -91,7 +91,6 @@ def render(stages: Sequence[Stage], reached: Verdict, title: str) -> str:
     templates = Environment(
         loader=PackageLoader("poise.report"),
         autoescape=True,
-        undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -132,7 +131,7 @@ def _big_numbers(last: Stage, sets: Sequence[ScoredSet]) -> list[BigNumber]:
 def _score_row(one: ScoredSet, labels: Sequence[str]) -> ScoreRow:
     cells = [
         (one.scores[label], one.change(before, label)) if label in one.scores else None
-        for before, label in zip([labels[0], *labels], labels, strict=False)
+        for before, label in zip([*labels[:1], *labels], labels, strict=False)
     ]
     return ScoreRow(one.title, max(score.n for score in one.scores.values()), cells)
 

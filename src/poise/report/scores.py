@@ -64,6 +64,11 @@ class Change:
         return self.is_large and self.p < CLEAR_P
 
     @property
+    def is_notable(self) -> bool:
+        """Large or not to be explained by chance."""
+        return self.is_large or self.p < CLEAR_P
+
+    @property
     def fell(self) -> bool:
         """A clear loss."""
         return self.is_clear and self.points < 0

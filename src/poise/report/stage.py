@@ -57,8 +57,8 @@ def read_stage(folder: Path) -> Stage:
             evidence=run.evidence(),
             samples=run.samples(),
         )
-    except ValueError as error:
-        raise RunError(f"{folder} holds a file that is not JSON ({error}); restore it or delete that file") from None
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{folder} holds a file that cannot be read ({error!r}); restore or delete that file") from None
 
 
 def read_evidence(place: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -3,12 +3,12 @@
 Reward accuracy reads 1.00 for a good DPO run and for one that ruined the model, so it is only quoted here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from poise.report.scores import Change, ScoredSet, compare, scored_sets
+from poise.report.scores import CLEAR_P, Change, ScoredSet, compare, scored_sets
 from poise.report.signals import displacement, signals, stopping, with_text
 from poise.report.stage import Stage
 from poise.report.wording import compact, percent
@@ -34,16 +34,16 @@ def verdict(stages: Sequence[Stage]) -> Verdict:
     last = stages[-1]
     sets = scored_sets(last.evidence, last.samples)
     falls = _falls([*sets, with_text(last)], last.labels)
-    rises = _rises([one for one in sets if one.name not in {fall.name for fall in falls}], last.labels)
-    doubts = _doubts(sets, last.labels, decided={change.name for change in (*falls, *rises)})
-    details = [_explain(change) for change in (*falls, *rises, *doubts)] + signals(stages)
+    kept = [one for one in sets if one.name not in {fall.name for fall in falls}]
+    rises, dips = _rises(kept, last.labels), _dips(kept, last.labels)
+    details = [_explain(change) for change in (*falls, *rises, *dips)] + signals(stages)
     if falls:
         blamed = _blamed(stages, sets, falls[0])
         level = "mixed" if rises and not _is_ruin(falls) else "bad"
         return Verdict(level, _loss_headline(blamed, falls, rises), (*_cause_and_remedy(blamed), *details))
     if rises:
-        lost = f"whether {_list(doubts)} fell is not certain" if doubts else "nothing lost"
-        return Verdict("mixed" if doubts else "good", f"Learned: {_list(rises)}, {lost}.", tuple(details))
+        level = "mixed" if any(dip.is_large for dip in dips) else "good"
+        return Verdict(level, f"Learned: {_list(rises)}, {_describe(dips)}.", tuple(details))
     if sets:
         return Verdict("unmeasured", _no_difference_headline(sets, last.labels), tuple(details))
     return Verdict("unmeasured", _unmeasured_headline(last), tuple(details))
@@ -69,14 +69,13 @@ def _rises(sets: Sequence[ScoredSet], labels: Sequence[str]) -> list[Change]:
     return [rise for rise in found if rise]
 
 
-def _doubts(sets: Sequence[ScoredSet], labels: Sequence[str], decided: set[str]) -> list[Change]:
-    """Return the falls that are large but that too few questions were asked to be sure of."""
-    undecided = [one for one in sets if one.name not in decided]
+def _dips(sets: Sequence[ScoredSet], labels: Sequence[str]) -> list[Change]:
+    """Return the falls that are no clear loss: large on too few questions to be sure, or sure but small."""
     found = [
-        next((change for change in compare(one, labels) if change.is_large and change.points < 0), None)
-        for one in undecided
+        next((change for change in compare(one, labels) if change.points < 0 and change.is_notable), None)
+        for one in sets
     ]
-    return [doubt for doubt in found if doubt]
+    return [dip for dip in found if dip]
 
 
 def _is_ruin(falls: Sequence[Change]) -> bool:
@@ -96,9 +95,7 @@ def _blamed(stages: Sequence[Stage], sets: Sequence[ScoredSet], fall: Change) ->
 
 def _loss_headline(blamed: Stage, falls: Sequence[Change], rises: Sequence[Change]) -> str:
     name = blamed.name.upper()
-    lost = ", ".join(
-        f"{_name(fall)} fell from {percent(fall.was.share)} to {percent(fall.now.share)}" for fall in falls
-    )
+    lost = _join(f"{_name(fall)} fell from {percent(fall.was.share)} to {percent(fall.now.share)}" for fall in falls)
     accuracy = _end(blamed, "rewards/accuracies")
     curve = f" while reward accuracy reads {accuracy:.2f}" if accuracy is not None and accuracy >= 0.95 else ""
     if _is_ruin(falls):
@@ -115,7 +112,15 @@ def _no_difference_headline(sets: Sequence[ScoredSet], labels: Sequence[str]) ->
     asked = sum(change.now.n for change in changes)
     if any(change.is_large for change in changes):
         return f"Too few questions to tell: {_list(changes)} on {asked} questions could be chance."
-    return f"No difference shown: {_list(changes)} on {asked} questions."
+    return f"No set moved by 10 points or more: {_list(changes)} on {asked} questions."
+
+
+def _describe(dips: Sequence[Change]) -> str:
+    """Close the good news with what may stand against it."""
+    unsure, small = [dip for dip in dips if dip.is_large], [dip for dip in dips if not dip.is_large]
+    if unsure:
+        return f"but too few questions to rule out a loss: {_list(unsure)}"
+    return f"with a small loss: {_list(small)}" if small else "nothing lost"
 
 
 def _unmeasured_headline(last: Stage) -> str:
@@ -147,7 +152,7 @@ def _explain(change: Change) -> str:
     moved = f"{_name(change)}: {percent(change.was.share)} → {percent(change.now.share)}"
     pairs = f"; {change.pairs[0]} got worse, {change.pairs[1]} better" if change.pairs else ""
     p = "p < 0.001" if change.p < 0.001 else f"p = {change.p:.2g}"
-    doubt = "" if change.is_clear else "; this can be chance"
+    doubt = "" if change.is_clear else "; under 10 points" if change.p < CLEAR_P else "; this can be chance"
     return f"{moved} ({change.start} → {change.end}, {change.now.n} questions{pairs}, {p}{doubt})."
 
 
@@ -172,10 +177,16 @@ def _end(stage: Stage, key: str) -> float | None:
 
 def _list(changes: Sequence[Change]) -> str:
     """Write `facts 0 → 100 %, polite 40 → 100 %`."""
-    return ", ".join(
+    return _join(
         f"{_name(change)} {percent(change.was.share).removesuffix(' %')} → {percent(change.now.share)}"
         for change in changes
     )
+
+
+def _join(parts: Iterable[str]) -> str:
+    """Name the first three; a headline is one sentence."""
+    named = list(parts)
+    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
 
 
 def _name(change: Change) -> str:
