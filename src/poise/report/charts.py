@@ -61,8 +61,6 @@ class Figure:
     title: str
     series: Sequence[Series]
     svg: Markup
-    line: str = ""
-    """The name of the dashed reference line."""
     note: str = ""
 
 
@@ -124,7 +122,7 @@ def _curve(panel: Panel, stage: Stage) -> Figure | None:
     most = max(len(series.points) for series in drawn)
     note = f"{count(most)} steps; of each bucket the lowest and the highest are drawn." if most > MOST_POINTS else ""
     svg = _draw(_layers(panel, drawn, line), _alt_text(panel.title, drawn, line))
-    return Figure(panel.title, drawn, svg, line[1] if line else "", note)
+    return Figure(panel.title, drawn, svg, note)
 
 
 def _layers(panel: Panel, drawn: Sequence[Series], line: tuple[float, str] | None) -> Any:

@@ -25,6 +25,21 @@ from poise.run import write_whole
 
 POINTS_SHOWN = 40
 BIG_NUMBERS = 3
+VISIBLE = {
+    code: f"\\u{code:04x}"
+    for span in (
+        (0x00, 0x09),
+        (0x0B, 0x0D),
+        (0x0E, 0x20),
+        (0x7F, 0xA0),
+        (0x202A, 0x202F),
+        (0x2066, 0x206A),
+        (0xD800, 0xE000),
+    )
+    for code in range(*span)
+}
+"""Controls are shown as escapes: a direction override could turn the page's own words around, a lone surrogate has no
+bytes."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,7 @@ def build_report(
         stages[-1] = replace(stages[-1], evidence=scored, samples=samples)
     reached = verdict(stages)
     page = render(stages, reached, title)
-    write_whole(out, page.encode(errors="backslashreplace").decode())  # a lone surrogate has no bytes
+    write_whole(out, page.translate(VISIBLE))
     return reached
 
 
