@@ -233,6 +233,26 @@ def test_describe_lists_what_acts_with_section_and_origin(tmp_path: Path) -> Non
     assert "dataset_splits" not in rows
 
 
+def test_resolved_yaml_says_where_each_value_comes_from(tmp_path: Path) -> None:
+    text = recipe_of(tmp_path, MINIMAL + "push_to_hub: true\n", "beta=0.2").resolved_yaml()
+    assert "# data\ndataset_name: rows.jsonl  # mine.yaml:2\n" in text
+    assert "beta: 0.2  # command line\n" in text
+    assert "push_to_hub: false  # adjusted: training never pushes" in text
+    assert "save_strategy: steps  # default\n" in text
+
+
+def test_recipe_is_frozen(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, MINIMAL)
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.verb = "sft"
+
+
+def test_a_token_is_refused_and_shown_nowhere(tmp_path: Path) -> None:
+    error = error_of(tmp_path, MINIMAL + "hub_token: verysecret\n", "run_nam=hf_abcdefghijk", "hub_token=secretive")
+    assert "must not hold a token" in error
+    assert not any(secret in error for secret in ("verysecret", "hf_abc", "secretive"))
+
+
 # dialects and rules
 
 

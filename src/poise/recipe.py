@@ -10,7 +10,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -31,6 +31,9 @@ from poise.recipe_sections import (
 )
 from poise.recipe_yaml import Fault, KeyPath, Place, read_recipe_file, write_entry
 from poise.training_fields import TRAINING_FIELDS
+
+if TYPE_CHECKING:  # the objective's own file imports torch, and only once the recipe names it
+    from poise.batch.objective import Objective
 
 __all__ = [
     "DataSection",
@@ -58,7 +61,10 @@ class Recipe(BaseModel):
     name: str
     model: ModelSection
     data: DataSection
-    objective: BaseModel
+    if TYPE_CHECKING:
+        objective: Objective
+    else:
+        objective: BaseModel
     poise: PoiseSection
     training: Mapping[str, Any]
     origins: Mapping[str, Origin]
@@ -129,8 +135,7 @@ def _resolve(verb: str, draft: Draft) -> Recipe | None:
     _apply_dialects(draft)
     _blame_unknown(draft, verb, objective_class)
     model = _section(draft, ModelSection)
-    unit = getattr(objective_class, "unit", "pairs")
-    origins = _default_max_length(draft, unit)
+    _default_max_length(draft, objective_class.unit)
     data = _section(draft, DataSection)
     objective = _section(draft, objective_class)
     poise = _section(draft, PoiseSection)
@@ -141,21 +146,21 @@ def _resolve(verb: str, draft: Draft) -> Recipe | None:
         return None
     _check_together(draft, data, training)
     idle = dict(_idle_keys(model, data, objective_class))
-    for key in idle.keys() & draft.settings.keys():
+    for key in [key for key in draft.settings if key in idle]:
         draft.note(draft.settings[key], idle[key])
     if draft.faults:
         return None
+    origins = defaults | {key: setting.origin for key, setting in draft.settings.items()}
     for section in (model, data, objective, poise):
         shown = (key for key in type(section).model_fields if getattr(section, key) is not None and key not in idle)
         origins |= {key: Origin("default", "default") for key in shown if key not in origins}
-    origins |= defaults | {key: setting.origin for key, setting in draft.settings.items()}
     return Recipe(
         verb=verb, name=draft.path.stem if draft.path else "", model=model, data=data, objective=objective,
         poise=poise, training=training, origins=origins, notes=tuple(draft.notes),
     )  # fmt: skip
 
 
-def _objective(verb: str, draft: Draft) -> tuple[type[BaseModel], str]:
+def _objective(verb: str, draft: Draft) -> tuple["type[Objective]", str]:
     """Load the objective's class; `loss_type` may name another objective on pairs."""
     known = names_in(OBJECTIVES)
     if verb not in known:
@@ -178,18 +183,18 @@ def _objective(verb: str, draft: Draft) -> tuple[type[BaseModel], str]:
     return _objective_class(verb), verb
 
 
-def _objective_class(name: str) -> type[BaseModel]:
+def _objective_class(name: str) -> "type[Objective]":
     """Return the one public pydantic class of an objective's file that can be called."""
     module = load_named(OBJECTIVES, name)
     for found in vars(module).values():
         own = isinstance(found, type) and issubclass(found, BaseModel) and found.__module__ == module.__name__
         if own and "__call__" in vars(found) and not found.__name__.startswith("_"):
-            return found
+            return cast("type[Objective]", found)
     raise RecipeError(f"{module.__name__} defines no objective: a pydantic model with __call__")
 
 
 def _learns_from_pairs(name: str) -> bool:
-    return getattr(_objective_class(name), "unit", "") == "pairs"
+    return _objective_class(name).unit == "pairs"
 
 
 def _replace_data(draft: Draft) -> None:
@@ -219,11 +224,11 @@ def _apply_dialects(draft: Draft) -> None:
             draft.adjust(key, *FORCED[key])
 
 
-def _blame_unknown(draft: Draft, verb: str, objective: type[BaseModel]) -> None:
+def _blame_unknown(draft: Draft, verb: str, objective: "type[Objective]") -> None:
     """Take out the keys that belong to no section, saying what was probably meant."""
     known = {*ModelSection.model_fields, *DataSection.model_fields, *PoiseSection.model_fields}
     known |= TRAINING_FIELDS.keys() | objective.model_fields.keys()
-    for key in draft.settings.keys() - known:
+    for key in [key for key in draft.settings if key not in known]:
         setting = draft.settings.pop(key)
         owners = [name for name in names_in(OBJECTIVES) if key in _objective_class(name).model_fields]
         what, remedy = f"{UNKNOWN} {setting.spelled!r}", ""
@@ -278,13 +283,12 @@ def _near_nested(path: KeyPath, what: str) -> str:
     return did_you_mean(str(path[-1]), _NESTED_KEYS).removeprefix("; ") if what.startswith(UNKNOWN) else ""
 
 
-def _default_max_length(draft: Draft, unit: str) -> dict[str, Origin]:
-    if "max_length" in draft.settings and draft.settings["max_length"].value is not None:
-        return {}
-    value = MAX_LENGTH.get(unit, MAX_LENGTH["pairs"])
-    origin = Origin("default", f"default for {unit}")
-    draft.settings["max_length"] = Setting("max_length", "max_length", value, origin, Place("default"))
-    return {"max_length": origin}
+def _default_max_length(draft: Draft, unit: Literal["tokens", "pairs"]) -> None:
+    """Add the length that suits the objective, where the recipe gives none."""
+    given = draft.settings.get("max_length")
+    if given is None or given.value is None:
+        origin = Origin("default", f"default for {unit}")
+        draft.settings["max_length"] = Setting("max_length", "max_length", MAX_LENGTH[unit], origin, Place("default"))
 
 
 def _settle_trackers(draft: Draft) -> None:
@@ -313,16 +317,15 @@ def _settle_trackers(draft: Draft) -> None:
 def _settle_chat_template(draft: Draft) -> None:
     """Accept a known name, an inline template, or a .jinja file that exists."""
     setting = draft.settings.get("chat_template")
-    if setting is None or not isinstance(setting.value, str) or "{" in setting.value:
+    text = (setting.text or setting.value) if setting and setting.value is not None else None
+    if not isinstance(text, str) or "{" in text:
         return
     known = chat_template_names()
-    if setting.value in known:
-        return
-    near = did_you_mean(setting.value, known).removeprefix("; ") or f"names are {', '.join(known)}"
-    if not setting.value.endswith(".jinja"):
-        draft.blame(("chat_template",), f"{show(setting.value)} is neither a known name nor a template", near)
-    elif not Path(setting.value).is_file():
-        draft.blame(("chat_template",), f"there is no file {setting.value}", "the path is read from where you are")
+    if text.endswith(".jinja") and not Path(text).is_file():
+        draft.blame(("chat_template",), f"there is no file {text}", "the path is read from where you are")
+    elif text not in known and not text.endswith(".jinja"):
+        near = did_you_mean(text, known).removeprefix("; ") or f"names are {', '.join(known)}"
+        draft.blame(("chat_template",), f"{show(text)} is neither a known name nor a template", near)
 
 
 def chat_template_names() -> list[str]:
@@ -370,19 +373,19 @@ def _check_together(draft: Draft, data: DataSection, training: Mapping[str, Any]
         draft.blame(("eval_strategy",), "there is nothing to evaluate on", remedy)
 
 
-def _idle_keys(model: ModelSection, data: DataSection, objective: type[BaseModel]) -> Iterator[tuple[str, str]]:
+def _idle_keys(model: ModelSection, data: DataSection, objective: "type[Objective]") -> Iterator[tuple[str, str]]:
     """Yield (key, why) of the model and data keys that do not act in this recipe."""
-    pairs = getattr(objective, "unit", "pairs") == "pairs"
+    pairs = objective.unit == "pairs"
     if not model.use_peft:
         adapter = (key for key in ModelSection.model_fields if key.startswith("lora_"))
         yield from _each((*adapter, "use_rslora", "use_dora"), "no effect: use_peft is false")
     if not model.load_in_4bit:
         quantized = (key for key in ModelSection.model_fields if key.startswith("bnb_"))
         yield from _each((*quantized, "use_bnb_nested_quant"), "no effect: load_in_4bit is false")
-    if not getattr(objective, "needs_reference", True):
+    if not objective.needs_reference:
         yield "ref_model_name_or_path", "no effect: this objective has no reference"
         yield "reference_cache", "no effect: this objective has no reference"
-    if "document" not in getattr(objective, "rows", ("document",)):
+    if "document" not in objective.rows:
         yield "text_column", "no effect: only documents are read from one column"
     if pairs:
         yield "packing", "no effect: pairs always share a row without padding"

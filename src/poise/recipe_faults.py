@@ -136,6 +136,8 @@ def _told(path: KeyPath, detail: ErrorDetails) -> tuple[str, str]:
         return f"{path[-1]!r} is missing", f"add a line `{path[-1]}: …`"
     if kind == "extra_forbidden":
         return f"{UNKNOWN} {path[-1]!r}", ""
+    if kind == "finite_number":
+        return f"expected a finite number, got {show(value)}", ""
     if kind in ("too_short", "string_too_short"):
         return "must not be empty", ""
     return str(context["error"]) if kind == "value_error" else detail["msg"], ""

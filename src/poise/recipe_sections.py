@@ -37,8 +37,8 @@ def _check_held_out(size: float) -> float:
     raise ValueError(f"expected a whole number of rows, or a share of them between 0 and 1, got {size:g}")
 
 
-Fraction = Annotated[float, AfterValidator(_check_fraction), BeforeValidator(refuse_bool)]
-HeldOut = Annotated[float, AfterValidator(_check_held_out), BeforeValidator(refuse_bool)]
+Fraction = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_check_fraction), BeforeValidator(refuse_bool)]
+HeldOut = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_check_held_out), BeforeValidator(refuse_bool)]
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 
