@@ -198,9 +198,10 @@ class Renderer:
         ends in nothing that stops generation although other turns follow.
         """
         begin = self._prompt_end(hidden, index, text)
-        if begin is None:
+        marks = PLACEHOLDER.findall(hidden[index].content)
+        if begin is None or not marks:
             return None
-        content_end = max(text.rfind(mark) for mark in PLACEHOLDER.findall(hidden[index].content)) + 1
+        content_end = max(map(text.rfind, marks)) + 1
         following = PLACEHOLDER.search(text, content_end)
         control = self._control.search(text, content_end, following.start() if following else len(text))
         if control and control.group() in self._stops:
@@ -243,9 +244,10 @@ class Renderer:
                 before = before or "".join(passage.text for passage in passages)
         except _RefusedError as refused:
             return refused.refusal
+        place = example.lineage[0] if example.lineage else example.source
         if isinstance(example, Document):
-            return Row(example.id, tuple(_chunks(segments[0], self.max_length)))
-        row = Row(example.id, tuple(segments))
+            return Row(example.id, tuple(_chunks(segments[0], self.max_length)), place)
+        row = Row(example.id, tuple(segments), place)
         return self._refusal(example, row) or row
 
     def _refusal(self, example: Example, row: Row) -> Refusal | None:

@@ -25,8 +25,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 OWN, INLINE = "the tokenizer's own", "the recipe's"
 ENDS = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|end|>", "[EOS]")
 """What vocabularies call their end of text, the commonest first."""
-END_MARKER = re.compile(r"\s*(<\|[^\s<>|]+\|>|</?[^\s<>|]+>)")
-"""Text after an answer that is meant to be one token: `<|im_end|>`, `<end_of_turn>`, `</s>`."""
+END_MARKER = re.compile(r"\s*(<\|[^\s<>|]+\|>|<\w*(?:end|eos|eot)\w*>|</s>)")
+"""Text right after an answer that is meant to be one token: `<|im_end|>`, `<end_of_turn>`, `</s>`."""
 PAD_NAMES = ("pad", "reserved", "unused", "dummy", "extra")
 """Parts of the names of tokens that a vocabulary keeps for padding or for nothing, the best first."""
 TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, KeyError, AttributeError)
@@ -148,12 +148,12 @@ class _Preparation:
         return tuple(dict.fromkeys(map(self._token_id, (stop, eos))))
 
     def _find_stop(self) -> str | None:
-        """Return the first control token after the last answer, adding the one the template means if there is none."""
+        """Return the first control token after the last answer; one the vocabulary does not have yet is added."""
         after = _probe(self.tokenizer, ("user", "assistant")).rpartition(_mark(1))[2]
-        if control := control_pattern(self.tokenizer).search(after):
-            return control.group()
-        if not (marker := END_MARKER.match(after)):
-            return None
+        control = control_pattern(self.tokenizer).search(after)
+        marker = END_MARKER.match(after)
+        if marker is None or (control and control.start() <= marker.start(1)):
+            return control.group() if control else None
         stop = marker[1]
         start = stop.replace("end", "start")
         for token in dict.fromkeys((start, stop)):
@@ -206,7 +206,7 @@ class _Preparation:
 
 
 def _added(tokenizer: "PreTrainedTokenizerBase") -> "dict[int, AddedToken]":
-    return cast("dict[int, AddedToken]", tokenizer.added_tokens_decoder)
+    return tokenizer.added_tokens_decoder
 
 
 def _shipped() -> list[str]:
