@@ -71,8 +71,8 @@ class _Parser:
         if repeated:
             return RowError(
                 "duplicate key",
-                f" {repeated[0]}",
-                f"the key {repeated[0]!r} is given twice in one object",
+                f" {repeated[0][:60]}",
+                f"the key {repeated[0][:60]!r} is given twice in one object",
                 "one of the two values would be lost, and readers differ on which",
                 "keep one of them",
             )

@@ -58,7 +58,9 @@ def load(
                 elif not isinstance(outcome, RowError):
                     loaded.examples.append(replace(outcome, source=source, lineage=(lineage,)))
                 elif on_bad_row == "drop":
-                    loaded.drops.append(Drop("load", source, lineage, outcome.reason, evidence=outcome.what))
+                    loaded.drops.append(
+                        Drop("load", source, lineage, outcome.reason, evidence=_printable(outcome.what))
+                    )
                 else:
                     row_problems.append(outcome.problem(f"{table.place}:{number}"))
         except FileError as error:
@@ -150,7 +152,7 @@ def _shape(samples: list[dict[str, Any]], table: Table, spec: SourceSpec, prefer
 
 def _listed(names: Sequence[str], at_most: int = 20) -> str:
     more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
-    return (", ".join(repr(name) for name in names[:at_most]) or "none") + more
+    return (", ".join(repr(name[:60]) for name in names[:at_most]) or "none") + more
 
 
 def _raise_problems(spec: SourceSpec, file_problems: list[Problem], row_problems: list[Problem]) -> None:
@@ -159,4 +161,12 @@ def _raise_problems(spec: SourceSpec, file_problems: list[Problem], row_problems
         return
     count = f"{len(problems):,} problem" + ("s" if len(problems) > 1 else "")
     hint = "\n`on_bad_row: drop` leaves such rows out and counts them" if row_problems and not file_problems else ""
-    raise DataError(f"{spec.name}: {count}\n{list_problems(problems)}{hint}")
+    raise DataError(_printable(f"{spec.name}: {count}\n{list_problems(problems)}{hint}"))
+
+
+def _printable(text: str) -> str:
+    """Escape what a data file could smuggle onto a terminal, and lone surrogates, which cannot be written at all."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else character.encode("unicode_escape").decode()
+        for character in text
+    )

@@ -33,7 +33,7 @@ def role_of(name: str, where: str) -> Role:
         raise RowError(
             "unknown role",
             f" {where}",
-            f"unknown role {name!r}{did_you_mean(name.lower(), ROLES)}",
+            f"unknown role {name[:60]!r}{did_you_mean(name.lower(), ROLES)}",
             "the role decides which turns are trained, so it is not guessed",
             f"use one of {', '.join(ROLES)}",
         )

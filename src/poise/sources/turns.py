@@ -94,7 +94,7 @@ def _value(columns: Columns, name: str) -> Any:
         raise RowError(
             "missing column",
             f" {name}",
-            f"there is no {name!r} here, but the first rows have it; this row has {', '.join(columns) or 'nothing'}",
+            f"there is no {name!r} here, but the first rows have it; this row has {_names(columns)}",
             "the shape of a file is decided by its first rows and holds for all of them",
             "give every row the same columns, or put rows of another shape into a file of their own",
         )
@@ -136,7 +136,7 @@ def _message(value: object, where: str) -> Message:
         raise RowError(
             "malformed message",
             f" {where}",
-            f"a message without role and content; it has {', '.join(map(repr, message)) or 'nothing'}",
+            f"a message without role and content; it has {_names(message)}",
             NO_GUESSING,
             "write {'role': …, 'content': …} or {'from': …, 'value': …}",
         )
@@ -166,6 +166,12 @@ def _wrong_type(where: str, value: object, expected: str) -> RowError:
         "a value is not converted, because its meaning would be guessed",
         f"write {expected} here, or name the columns to read in `columns`",
     )
+
+
+def _names(columns: Columns, at_most: int = 10) -> str:
+    names = [repr(name[:60]) for name in columns]
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return (", ".join(names[:at_most]) or "nothing") + more
 
 
 def _kind(value: object) -> str:
