@@ -171,6 +171,11 @@ def test_text_that_the_model_must_write_itself_is_noted(byte_tokenizer: Make) ->
     assert prepared.notes == ("the generation prompt ends before 'assistant: ': the model learns to write that itself",)
 
 
+def test_a_template_that_repeats_bos_is_noted(byte_tokenizer: Make) -> None:
+    prepared = prepare_tokenizer(byte_tokenizer(bos="<s>", pad="<pad>"), MINIMAL.replace("{{ m", "{{ bos_token + m"))
+    assert "the template writes <s> more than once in a conversation, at inference as in training" in prepared.notes
+
+
 def test_shipped_templates_start_with_bos_where_the_tokenizer_does(byte_tokenizer: Make) -> None:
     prepared = prepare_tokenizer(byte_tokenizer(bos="<s>", adds_bos=True), "zephyr")
     assert render_text(prepared.tokenizer, [Message("user", "hi")]) == "<s><|user|>\nhi</s>\n"

@@ -271,7 +271,7 @@ def _check_generation_prompt(tokenizer: "PreTrainedTokenizerBase", notes: list[s
     glue = re.split(f"[{_mark(1)}{_mark(2)}]", text[len(prompt) :])[0]
     if glue.strip():
         notes.append(f"the generation prompt ends before {glue!r}: the model learns to write that itself")
-    _note_untrained_turns(tokenizer, prompt, notes)
+    _note_other_turns(tokenizer, prompt, notes)
 
 
 def _disagreement(prompt: str, text: str) -> str:
@@ -286,9 +286,12 @@ def _disagreement(prompt: str, text: str) -> str:
     )
 
 
-def _note_untrained_turns(tokenizer: "PreTrainedTokenizerBase", prompt: str, notes: list[str]) -> None:
-    """Say so where an answer in the middle of a conversation cannot be trained as inference would produce it."""
+def _note_other_turns(tokenizer: "PreTrainedTokenizerBase", prompt: str, notes: list[str]) -> None:
+    """Say so where bos is repeated, or where an earlier answer does not read as inference would produce it."""
     text = _probe(tokenizer, ("user", "assistant", "user", "assistant"))
+    bos = cast("str | None", tokenizer.bos_token)
+    if bos and bos != tokenizer.eos_token and text.count(bos) > 1:
+        notes.append(f"the template writes {bos} more than once in a conversation, at inference as in training")
     between = text.partition(_mark(1))[2].partition(_mark(2))[0]
     control = control_pattern(tokenizer).search(between)
     if not text.startswith(prompt) or control is None or control.group() != tokenizer.eos_token:
