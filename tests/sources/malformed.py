@@ -90,6 +90,12 @@ FILES: dict[str, Any] = {
     "truncated gzip": ("a.jsonl.gz", gzip.compress(lines(*[GOOD] * 99))[:-12], "a.jsonl.gz", "cut off", "gzip"),
     "corrupt parquet": ("a.parquet", parquet({"text": ["a"]})[:-20], "a.parquet", "cannot be read as parquet"),
     "text as parquet": ("a.parquet", lines(GOOD), "a.parquet", "cannot be read as parquet"),
+    "parquet with an unreadable name": (
+        "a.parquet",
+        parquet({"text": ["a"]}).replace(b"text", b"te\xfet"),
+        "a.parquet",
+        "cannot be read as parquet",
+    ),
     "parquet without rows": ("a.parquet", parquet({"text": pa.array([], pa.string())}), "a.parquet", "has no rows"),
     "csv with a header only": ("a.csv", b"text\n", "a.csv", "has no rows"),
     "csv with a column twice": ("a.csv", b"text,text\na,b\n", "a.csv", "'text' twice"),

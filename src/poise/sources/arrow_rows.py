@@ -20,7 +20,7 @@ def read_parquet(path: Path) -> Iterator[Read]:
     try:
         with pq.ParquetFile(path) as table:
             yield from read_batches(table.iter_batches(batch_size=BATCH_ROWS))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise FileError(
             path,
             f"cannot be read as parquet: {str(error).partition(chr(10))[0]}",

@@ -65,7 +65,7 @@ def read_dataset(place: str, dataset: Any) -> Iterator[Read]:
 
     try:
         yield from read_batches(dataset.with_format("arrow").iter(batch_size=BATCH_ROWS))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise FileError(place, f"cannot be read: {_reason(error)}", "its rows are needed", "load it again") from None
 
 
