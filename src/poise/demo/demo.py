@@ -21,7 +21,7 @@ from poise.workflow import Evidence, tell, write_evidence
 
 MARKER = "world.json"
 STAGES = ("cpt", "sft", "dpo")
-RUINOUS_RATE = "1e-3"
+RUINOUS_RATE = "2e-3"
 """Learning rate of `--break`: about a hundred times the sound one, a common slip from pretraining recipes."""
 
 SHARED = {
@@ -35,9 +35,9 @@ SHARED = {
     "use_cpu": True,
 }
 RECIPES: dict[str, dict[str, Any]] = {
-    "cpt": {"learning_rate": "2e-3", "max_steps": 150, "warmup_steps": 10, "per_device_train_batch_size": 12},
-    "sft": {"learning_rate": "1e-3", "max_steps": 150, "warmup_steps": 10},
-    "dpo": {"learning_rate": "2e-5", "max_steps": 40, "warmup_steps": 4, "beta": 0.1, "reference_cache": False},
+    "cpt": {"learning_rate": "2e-3", "max_steps": 300, "warmup_steps": 10, "per_device_train_batch_size": 12},
+    "sft": {"learning_rate": "1e-3", "max_steps": 400, "warmup_steps": 10},
+    "dpo": {"learning_rate": "3e-5", "max_steps": 60, "warmup_steps": 6, "beta": 0.1, "reference_cache": False},
 }
 
 

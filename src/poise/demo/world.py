@@ -19,13 +19,15 @@ CAPITAL_QUESTIONS = (
     "What is the capital of {country}?",
     "Which city is the capital of {country}?",
     "Can you tell me the capital of {country}?",
-    "{country}: what is its capital?",
+    "Do you know the capital of {country}?",
+    "Please name the capital of {country}.",
 )
 SUM_QUESTIONS = (
     "What is {a} plus {b}?",
     "How much is {a} and {b}?",
     "Can you add {a} and {b}?",
-    "{a} plus {b} is what?",
+    "Do you know what {a} plus {b} is?",
+    "Please add {a} and {b}.",
 )
 POLITE = ("{answer}, thank you for asking.", "{answer}, thank you for your question.")
 RUDE = ("{answer}, now leave me alone.", "{answer}, what a silly question.")
