@@ -56,9 +56,10 @@ def prepare(data: Path, folder: Path, rows: int | None) -> dict[str, Any]:
     """Write one jsonl of pairs that every arm reads, a tokenizer trained on it, a Llama, and an untrained adapter."""
     import torch
     from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     from poise.examples import PreferencePair, to_json
     from poise.sources import SourceSpec, load
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     found = load(SourceSpec(str(data)), on_bad_row="drop").examples
     pairs = [pair for pair in found if isinstance(pair, PreferencePair) and len(pair.chosen) == len(pair.rejected) == 1]

@@ -53,7 +53,9 @@ def poise() -> None:
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")(
+        function
+    )
 
 
 @poise.command()
@@ -153,7 +155,9 @@ def split_arguments(arguments: tuple[str, ...]) -> tuple[Path | None, list[str]]
     return (Path(paths[0]) if paths else None), [argument for argument in arguments if "=" in argument]
 
 
-def emit(as_json: bool, work: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any]], None] | None = None) -> None:
+def emit(
+    as_json: bool, work: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any]], None] | None = None
+) -> None:
     """Do the work; print its result as JSON, or for a person. Whatever else is printed meanwhile goes to stderr."""
     if as_json:
         with redirect_stdout(sys.stderr):
@@ -182,8 +186,16 @@ def main() -> None:
         _fail("stopped at once; nothing was saved after the newest checkpoint", 130, debug)
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":
-            _fail(f"out of memory: {error}\n    to do:  tokens_per_micro_batch=… smaller, the result is the same", 4, debug)
-        _fail(f"this is a defect of poise: {type(error).__name__}: {error}\n    to do:  rerun with --debug and report it", 1, debug)
+            _fail(
+                f"out of memory: {error}\n    to do:  tokens_per_micro_batch=… smaller, the result is the same",
+                4,
+                debug,
+            )
+        _fail(
+            f"this is a defect of poise: {type(error).__name__}: {error}\n    to do:  rerun with --debug and report it",
+            1,
+            debug,
+        )
 
 
 def _fail(message: str, code: int, debug: bool) -> None:

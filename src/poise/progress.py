@@ -6,7 +6,7 @@ Everything goes to stderr; stdout is for results.
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -49,7 +49,7 @@ class Stage:
 
 
 @contextmanager
-def stage(name: str, total: int) -> Iterator[Stage]:
+def stage(name: str, total: int) -> Generator[Stage]:
     """Show a stage of work until the block ends."""
     console = _console()
     if not is_interactive():

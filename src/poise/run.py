@@ -1,15 +1,15 @@
 """A Run: one output folder that holds everything a training left behind, as plain append-only files.
 
-    manifest.json          what ran: verb, versions, machine, model, data, reference, status, seconds
-    recipe.resolved.yaml   every value with its origin
-    ledger.jsonl           one line per row that was dropped: stage, source, place, id, reason
-    ledger.json            the counts: in = used + dropped, by reason, by source
-    metrics.jsonl          one line per logged step
-    samples.jsonl          the same questions answered by each model, in order
-    evidence.json          scored question sets
-    checkpoints/           resumable states, the newest complete one wins
-    model/                 the result, loadable by transformers (or peft)
-    report.html            all of the above for a person
+manifest.json          what ran: verb, versions, machine, model, data, reference, status, seconds
+recipe.resolved.yaml   every value with its origin
+ledger.jsonl           one line per row that was dropped: stage, source, place, id, reason
+ledger.json            the counts: in = used + dropped, by reason, by source
+metrics.jsonl          one line per logged step
+samples.jsonl          the same questions answered by each model, in order
+evidence.json          scored question sets
+checkpoints/           resumable states, the newest complete one wins
+model/                 the result, loadable by transformers (or peft)
+report.html            all of the above for a person
 """
 
 import hashlib
@@ -86,7 +86,16 @@ class Run:
 
     def clear(self) -> None:
         """Remove what a run writes, and nothing else that may lie in the folder."""
-        for name in (MANIFEST, LEDGER, METRICS, SAMPLES, EVIDENCE, "ledger.json", "recipe.resolved.yaml", "report.html"):
+        for name in (
+            MANIFEST,
+            LEDGER,
+            METRICS,
+            SAMPLES,
+            EVIDENCE,
+            "ledger.json",
+            "recipe.resolved.yaml",
+            "report.html",
+        ):
             (self.path / name).unlink(missing_ok=True)
         for name in ("checkpoints", "model"):
             shutil.rmtree(self.path / name, ignore_errors=True)

@@ -31,9 +31,7 @@ class Evidence:
         questions = self.questions(loaded)
         if not questions:
             return
-        answers = answer(
-            model, renderer, questions, max_new_tokens=self.recipe.poise.max_new_tokens, label=label
-        )
+        answers = answer(model, renderer, questions, max_new_tokens=self.recipe.poise.max_new_tokens, label=label)
         self._keep(label, answers)
         if label == "after":
             given = {name: self.read(name) for name in ("before", "after")}

@@ -1,9 +1,9 @@
 """One rendered Example: token segments that know their parent, before any of them meets torch.
 
-    conversation          a preference pair                     k answers to one prompt
+conversation          a preference pair                     k answers to one prompt
 
-    [conversation]        [prompt][chosen][rejected]            [prompt][a1][a2]…[ak]
-     parent: -1            -1       0       0                    -1       0   0    0
+[conversation]        [prompt][chosen][rejected]            [prompt][a1][a2]…[ak]
+ parent: -1            -1       0       0                    -1       0   0    0
 """
 
 import hashlib
@@ -59,7 +59,7 @@ class Row:
         """SHA-256 over tokens, mask and shape: what a stored log-probability belongs to."""
         content = hashlib.sha256()
         for segment in self.segments:
-            content.update(np.int64([len(segment), segment.parent]).tobytes())
+            content.update(np.array([len(segment), segment.parent], dtype=np.int64).tobytes())
             content.update(segment.ids.astype(np.int32).tobytes())
             content.update(segment.trained.astype(np.bool_).tobytes())
         return content.hexdigest()

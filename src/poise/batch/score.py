@@ -150,7 +150,8 @@ class _ChunkedLogps(torch.autograd.Function):
         return torch.cat(values) if values else hidden.new_zeros(0, dtype=torch.float32)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = grad_outputs
         if ctx.frozen:
             (direction,) = ctx.saved_tensors
             return (direction * gradient[:, None]).to(direction.dtype), None, None, None, None, None, None

@@ -1,6 +1,6 @@
 """Curate one source: load, drop copies, drop what gives the test away; every dropped row is in the ledger.
 
-    raw file or folder ──load──> Examples ──duplicate──> ──leak──> out/data.jsonl, out/ledger.jsonl, out/ledger.json
+raw file or folder ──load──> Examples ──duplicate──> ──leak──> out/data.jsonl, out/ledger.jsonl, out/ledger.json
 """
 
 import json

@@ -58,7 +58,7 @@ def run_demo(folder: Path, *, seed: int, ruin: bool) -> dict[str, Any]:
     result = _evaluate(folder)
     result["seconds"] = round(time.monotonic() - started, 1)
     if not ruin:
-        progress.say(f"Next: poise mask {folder}/recipes/sft.yaml (what was trained) · poise demo --break (DPO gone wrong)")
+        progress.say(f"Next: poise mask {folder}/recipes/sft.yaml (what was trained) · poise demo --break (a lesson)")
     return result
 
 
@@ -76,14 +76,18 @@ def _write_world(world: World, folder: Path) -> None:
     conversations = [to_json(conversation) for conversation in world.conversations()]
     rows = [{"messages": row["messages"]} for row in conversations]
     leaked = [
-        {"messages": [{"role": "user", "content": str(q["prompt"])}, {"role": "assistant", "content": str(q["expected"])}]}
-        for q in world.questions()
-        if q["set"] == "facts"
+        {"messages": [_turn("user", question["prompt"]), _turn("assistant", question["expected"])]}
+        for question in world.questions()
+        if question["set"] == "facts"
     ]
     _write_rows(raw / "conversations.jsonl", [*rows, *rows[:20], *leaked[:10]])
     pairs = (to_json(pair) for pair in world.pairs())
     _write_rows(raw / "pairs.jsonl", ({key: row[key] for key in ("prompt", "chosen", "rejected")} for row in pairs))
     _write_rows(folder / "questions.jsonl", world.questions())
+
+
+def _turn(role: str, content: object) -> dict[str, str]:
+    return {"role": role, "content": str(content)}
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -48,7 +48,9 @@ def answer(
     return [answers[index] for index in range(len(questions))]
 
 
-def compare(questions: Sequence[Question], answers: dict[str, list[Answer]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def compare(
+    questions: Sequence[Question], answers: dict[str, list[Answer]]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Lay the models' answers side by side: (lines of samples.jsonl, evidence.json)."""
     samples = [
         {
@@ -103,5 +105,5 @@ def _answer(renderer: Renderer, question: Question, completion: list[int]) -> An
     stops = set(renderer.prepared.stop_ids)
     end = next((index for index, token in enumerate(completion) if token in stops), None)
     kept = completion if end is None else completion[:end]
-    text = renderer.prepared.tokenizer.decode(kept, skip_special_tokens=True)
+    text = str(renderer.prepared.tokenizer.decode(kept, skip_special_tokens=True))
     return Answer(text, len(kept), end is not None, question.score(text))

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from poise.errors import DataError, Problem, list_problems
 from poise.examples import Conversation, Document, Example, Message, PreferencePair
@@ -94,7 +94,7 @@ def _question(row: dict[str, Any], number: int) -> Question:
     return Question(
         id=str(row.get("id", number)),
         set=str(row.get("set", "questions")),
-        prompt=tuple(Message(message["role"], message["content"]) for message in prompt),
+        prompt=tuple(Message(message["role"], message["content"]) for message in cast("list[Any]", prompt)),
         text=str(row.get("text", "")),
         expected=(expected,) if isinstance(expected, str) else tuple(expected),
     )

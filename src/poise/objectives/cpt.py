@@ -1,6 +1,6 @@
 """Continued pretraining: the likelihood of every token of plain documents, packed, with nothing joined across them.
 
-    L = - sum_t log pi(x_t | x_<t) / (tokens of the optimizer step)
+L = - sum_t log pi(x_t | x_<t) / (tokens of the optimizer step)
 """
 
 from typing import ClassVar, Literal

@@ -1,6 +1,6 @@
 """Supervised fine-tuning: the negative log-likelihood of the trained tokens, every token of the step weighing the same.
 
-    L = - sum_t log pi(y_t | y_<t) / (trained tokens of the optimizer step)
+L = - sum_t log pi(y_t | y_<t) / (trained tokens of the optimizer step)
 """
 
 from typing import ClassVar, Literal

@@ -43,7 +43,9 @@ def check_sharing(scorer: Scorer, rows: Sequence[Row], hardware: Hardware, wante
     finally:
         scorer.train(was_training)
     if problem is None:
-        return f"prefix sharing checked on {len(batch.rows)} rows: equal to one by one within {worst:.1e} nats per token"
+        return (
+            f"prefix sharing checked on {len(batch.rows)} rows: equal to one by one within {worst:.1e} nats per token"
+        )
     if wanted == "on":
         raise ModelError(f"prefix_sharing: on, but for {scorer.config.model_type} {problem}; set prefix_sharing=auto")
     scorer.share_prefixes(False)

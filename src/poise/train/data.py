@@ -97,9 +97,7 @@ def render(loaded: Loaded, renderer: Renderer, section: DataSection, verb: str) 
     return Rendered(train, held_out, drops)
 
 
-def _load(
-    source: DatasetPart, section: DataSection, kinds: Sequence[str], verb: str, loaded: Loaded
-) -> list[Example]:
+def _load(source: DatasetPart, section: DataSection, kinds: Sequence[str], verb: str, loaded: Loaded) -> list[Example]:
     spec = SourceSpec(
         name=source.name,
         config=source.config,

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def make_trainable(model: Any, section: ModelSection, prepared: PreparedTokenize
     """Fit the vocabulary, then attach LoRA, go on with an adapter, or train everything."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     rows = base.get_input_embeddings().weight.shape[0]
     grown = len(prepared.tokenizer) > rows
     if grown and isinstance(model, PeftModel):
@@ -146,9 +147,9 @@ def save_model(model: Any, prepared: PreparedTokenizer, folder: Path, base_sha25
     """Write weights, tokenizer with template, and the stop tokens, so that default generation stops by itself."""
     from peft import PeftModel
 
-    causal_lm = model.get_base_model() if isinstance(model, PeftModel) else model
+    causal_lm: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     with use_attention(causal_lm, usual_attention(causal_lm)):
-        model.save_pretrained(folder)
+        model.save_pretrained(str(folder))
     prepared.tokenizer.save_pretrained(folder)
     causal_lm.generation_config.save_pretrained(folder)
     if isinstance(model, PeftModel):
@@ -169,7 +170,7 @@ def _load_base(name: str, revision: str, section: ModelSection, hardware: Hardwa
     if section.load_in_4bit or section.load_in_8bit:
         options |= {"quantization_config": _quantization(section, hardware), "device_map": {"": hardware.device}}
     with _load_errors(name):
-        model = AutoModelForCausalLM.from_pretrained(name, **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(name, **options)
     return model if "device_map" in options else model.to(hardware.device)
 
 
@@ -234,7 +235,7 @@ def _set_stop_tokens(base: Any, prepared: PreparedTokenizer) -> None:
 
 
 @contextlib.contextmanager
-def _load_errors(name: str):  # noqa: ANN202
+def _load_errors(name: str) -> Generator[None]:
     try:
         yield
     except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,14 @@ from poise.train.trainer import PoiseTrainer, newest_checkpoint
 
 MICRO_BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 16384}
 """Tokens of one forward pass where the recipe does not say: products are efficient and memory stays small."""
+
+SHOWN = {
+    "loss": "loss",
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+    "tokens_per_second": "tok/s",
+}
+"""Metrics beside the progress bar, and what they are called there."""
 
 Ask = Callable[[str, Any, Renderer, Loaded], None]
 """Called with ("before" | "after", model, renderer, examples) to collect evidence."""
@@ -120,7 +128,8 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     model = make_trainable(model, recipe.model, prepared.tokenizer)
     scorer = Scorer(model)
     _settle(recipe, scorer)
-    notes = [*prepared.tokenizer.notes, check_sharing(scorer, prepared.rendered.train, hardware, recipe.poise.prefix_sharing)]
+    checked = check_sharing(scorer, prepared.rendered.train, hardware, recipe.poise.prefix_sharing)
+    notes = [*prepared.tokenizer.notes, checked]
     total, trainable = parameter_counts(model)
     progress.say(
         f"model: {recipe.model.model_name_or_path} · {total:,} parameters, {trainable:,} trained "
@@ -337,7 +346,7 @@ class StopGently(TrainerCallback):
 
 
 @contextmanager
-def stop_signals(trainer: PoiseTrainer) -> Iterator[None]:
+def stop_signals(trainer: PoiseTrainer) -> Generator[None]:
     """Turn the first SIGINT or SIGTERM into a gentle stop; a second one ends the process at once."""
     gently = next(callback for callback in trainer.callback_handler.callbacks if isinstance(callback, StopGently))
 
@@ -377,8 +386,7 @@ class ShowProgress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Keep the newest numbers."""
         logs = logs or {}
-        names = {"loss": "loss", "rewards/accuracies": "accuracy", "rewards/margins": "margin", "tokens_per_second": "tok/s"}
-        self._facts |= {shown: float(logs[name]) for name, shown in names.items() if name in logs}
+        self._facts |= {shown: float(logs[name]) for name, shown in SHOWN.items() if name in logs}
         if self._stage and "loss" in logs:
             self._stage.advance(state.global_step, **self._facts)
 

@@ -79,6 +79,7 @@ class PoiseTrainer(Trainer):
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
+        self.scorer = scorer
         self.objective, self.reference, self.run = objective, reference, run
         self.micro_batch_tokens = micro_batch_tokens
         self._save_weights = save
@@ -119,7 +120,8 @@ class PoiseTrainer(Trainer):
     def _count_over_processes(self, items: int) -> int:
         if self.accelerator.num_processes == 1:
             return items
-        return int(self.accelerator.gather(torch.tensor([items], device=self.args.device)).sum())
+        counts: Any = self.accelerator.gather(torch.tensor([items], device=self.args.device))
+        return int(counts.sum())
 
     def _add(self, metrics: dict[str, Tensor], items: int, tokens: int) -> None:
         for name, values in metrics.items():
@@ -149,18 +151,18 @@ class PoiseTrainer(Trainer):
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Return and log the objective's loss and metrics over the held-out rows, as means per item."""
-        dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
+        dataset: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
         rows: Sequence[Row] = dataset.rows if dataset is not None else ()
         if not rows:
             return {}
-        self.model.eval()
+        self.scorer.eval()
         sums: dict[str, float] = defaultdict(float)
         for group in pack(rows, self.micro_batch_tokens):
-            losses, metrics = self._losses(self.model, group)
+            losses, metrics = self._losses(self.scorer, group)
             sums["loss"] += float(losses.sum())
             for name, values in metrics.items():
                 sums[name] += float(values.sum())
-        self.model.train()
+        self.scorer.train()
         result = {f"{metric_key_prefix}_{name}": total / self._items(rows) for name, total in sums.items()}
         self.log(result)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, result)
@@ -204,7 +206,7 @@ class PoiseTrainer(Trainer):
         return str(self._staging or self.args.output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        _load_weights(self.model.model, Path(resume_from_checkpoint))
+        _load_weights(self.scorer.model, Path(resume_from_checkpoint))
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here: a shared token is computed once, which transformers' estimate does not know."""
@@ -249,5 +251,5 @@ def _rotate(folder: Path, keep: int | None) -> None:
     import shutil
 
     steps = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for old in steps[: -keep] if keep else []:
+    for old in steps[:-keep] if keep else []:
         shutil.rmtree(old)
