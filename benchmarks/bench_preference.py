@@ -125,7 +125,8 @@ def _poise(tuning: str, folder: Path) -> tuple[list[float], float, int, dict[str
         "dataset_name": str(folder / "pairs.jsonl"), "max_length": MAX_LENGTH,
         "output_dir": str(run.path), "learning_rate": RATES[tuning], "beta": BETA, "seed": SEED,
         "per_device_train_batch_size": BATCH, "num_train_epochs": 1, "lr_scheduler_type": "linear", "warmup_steps": 0,
-        "logging_steps": 1, "save_strategy": "no", "reference_cache": False, "use_cpu": True, "optim": "adamw_torch_fused",
+        "logging_steps": 1, "save_strategy": "no", "reference_cache": False, "use_cpu": True,
+        "optim": "adamw_torch_fused",
     })  # fmt: skip
     started = time.perf_counter()
     training.train(recipe, run)
@@ -226,7 +227,8 @@ def _hardware() -> dict[str, Any]:
 
 def _line(cell: dict[str, Any]) -> str:
     rate = cell["tokens"] / cell["seconds"]
-    return f"{cell['seconds']:7.1f} s  {cell['tokens']:9,} tokens  {rate:7,.0f} tok/s  {cell['peak_bytes'] / 2**20:6,.0f} MiB"
+    memory = cell["peak_bytes"] / 2**20
+    return f"{cell['seconds']:7.1f} s  {cell['tokens']:9,} tokens  {rate:7,.0f} tok/s  {memory:6,.0f} MiB"
 
 
 def _table(result: dict[str, Any]) -> str:

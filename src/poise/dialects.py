@@ -40,7 +40,7 @@ _RENDERED_ONCE = "poise renders text to tokens in one pass, as it reads"
 _ONE_RENDERER = (
     "ids and trained mask come from one renderer, which puts special tokens where the chat template has them"
 )
-_NEVER_PUSHES = "training never pushes; `poise publish` does, when asked"
+_NEVER_PUSHES = "training never pushes to the Hub; what is pushed is decided after the run is judged"
 _OWN_LAYOUT = "rows are laid out without padding, so nothing is padded"
 _FIXED_TASK = "poise trains causal language models only"
 _OWN_TRACKER = "name the tracker in report_to and set its project in its own environment variables"
@@ -60,6 +60,7 @@ NO_EFFECT: dict[str, str] = {
     "pad_token": _OWN_LAYOUT,
     "label_pad_token_id": "the trained mask says what is trained, not a label id",
     "packing_strategy": "rows are packed best-fit within the token budget",
+    "per_device_eval_batch_size": "the token budget decides the batch of evaluation",
     "eval_packing": "evaluation is laid out as training is",
     "assistant_only_loss": "sft always trains every assistant turn and nothing else",
     "completion_only_loss": "sft always trains every assistant turn and nothing else",
@@ -71,7 +72,7 @@ NO_EFFECT: dict[str, str] = {
     "model_code_revision": "code from a model's repository is never run",
     "base_model_revision": "an adapter names its base and the hash of it",
     "ignore_bias_buffers": "poise has no such buffers to ignore",
-    "overwrite_output_dir": "an existing run is neither overwritten nor resumed by a recipe; pass --resume to go on",
+    "overwrite_output_dir": "a recipe neither replaces nor resumes a run; pass --overwrite or --resume",
     "save_safetensors": "weights are always saved as safetensors",
     "hub_model_id": _NEVER_PUSHES,
     "hub_strategy": _NEVER_PUSHES,

@@ -64,8 +64,10 @@ def print_plan(result: dict[str, Any]) -> None:
     """Show a plan as tables."""
     console = Console()
     table = Table(box=None, pad_edge=False)
-    for title in ("section", "key", "value", "origin"):
-        table.add_column(title, overflow="fold")
+    for title in ("section", "key"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("value", overflow="fold", min_width=16)
+    table.add_column("origin", overflow="fold", min_width=16)
     for entry in result["recipe"]:
         value = str(entry["value"])
         shown = value if len(value) <= 60 else value[:57] + "…"

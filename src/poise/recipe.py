@@ -376,6 +376,11 @@ def _check_together(draft: Draft, data: DataSection, training: Mapping[str, Any]
 def _idle_keys(model: ModelSection, data: DataSection, objective: "type[Objective]") -> Iterator[tuple[str, str]]:
     """Yield (key, why) of the model and data keys that do not act in this recipe."""
     pairs = objective.unit == "pairs"
+    if model.attn_implementation is not None:
+        yield (
+            "attn_implementation",
+            "attention runs over segments, to share prefixes, whichever kernel is named",
+        )
     if not model.use_peft:
         adapter = (key for key in ModelSection.model_fields if key.startswith("lora_"))
         yield from _each((*adapter, "use_rslora", "use_dora"), "no effect: use_peft is false")

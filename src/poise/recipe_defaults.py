@@ -7,7 +7,6 @@ TRAINING: dict[str, Any] = {
     "num_train_epochs": 1.0,
     "max_steps": -1,
     "per_device_train_batch_size": 8,
-    "per_device_eval_batch_size": 8,
     "gradient_accumulation_steps": 1,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.1,

@@ -124,6 +124,7 @@ def make_trainable(model: Any, section: ModelSection, prepared: PreparedTokenize
         lora_alpha=section.lora_alpha,
         lora_dropout=section.lora_dropout,
         target_modules=section.lora_target_modules,
+        target_parameters=section.lora_target_parameters,
         modules_to_save=section.lora_modules_to_save,
         use_rslora=section.use_rslora,
         use_dora=section.use_dora,
@@ -181,12 +182,14 @@ def _quantization(section: ModelSection, hardware: Hardware) -> Any:
         raise ModelError("load_in_4bit and load_in_8bit need bitsandbytes: pip install 'poise[quantize]'")
     from transformers import BitsAndBytesConfig
 
+    computing = section.bnb_4bit_compute_dtype or ("bfloat16" if hardware.autocast else hardware.dtype)
     return BitsAndBytesConfig(
         load_in_4bit=section.load_in_4bit,
         load_in_8bit=section.load_in_8bit,
         bnb_4bit_quant_type=section.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=section.use_bnb_nested_quant,
-        bnb_4bit_compute_dtype=torch.bfloat16 if hardware.autocast else hardware.dtype,
+        bnb_4bit_compute_dtype=computing,
+        bnb_4bit_quant_storage=section.bnb_4bit_quant_storage,
     )
 
 
