@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from poise.errors import ResourceError, RunError
 
 MANIFEST, LEDGER, METRICS, SAMPLES, EVIDENCE = (
@@ -65,24 +67,22 @@ class Run:
 
     def lock(self) -> None:
         """Claim the folder for this process, or say who has it. A dead holder's claim is taken over."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = self.path / ".lock"
-        mine = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
         try:
-            with lock.open("x") as file:
-                file.write(mine)
-        except FileExistsError:
-            holder = json.loads(lock.read_text() or "{}")
-            if _is_alive(holder):
-                raise ResourceError(
-                    f"{self.path} is in use by process {holder['pid']} on {holder['host']}; "
-                    "two runs in one folder would overwrite each other. Choose another output_dir, or stop that run."
-                ) from None
-            lock.write_text(mine)
+            self.path.mkdir(parents=True, exist_ok=True)
+            _claim(self.path / ".lock")
+        except OSError as error:
+            raise RunError(
+                f"cannot write to {self.path}: {error.strerror}\n    to do:  choose another output_dir"
+            ) from error
 
     def unlock(self) -> None:
         """Give the folder free."""
         (self.path / ".lock").unlink(missing_ok=True)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything was trained here that would be lost."""
+        return any((self.path / name).exists() for name in (METRICS, "checkpoints", "model"))
 
     def clear(self) -> None:
         """Remove what a run writes, and nothing else that may lie in the folder."""
@@ -97,7 +97,7 @@ class Run:
             "report.html",
         ):
             (self.path / name).unlink(missing_ok=True)
-        for name in ("checkpoints", "model"):
+        for name in ("answers", "checkpoints", "model"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     @property
@@ -141,8 +141,10 @@ class Run:
             file.write(json.dumps(values) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All logged steps; after a resume, the later line of a step replaces the earlier."""
-        by_step = {line["step"]: line for line in read_lines(self.path / METRICS)}
+        """All logged steps, training and evaluation in one line; after a resume, the later values of a step hold."""
+        by_step: dict[int, dict[str, Any]] = {}
+        for line in read_lines(self.path / METRICS):
+            by_step.setdefault(line["step"], {}).update(line)
         return [by_step[step] for step in sorted(by_step)]
 
     def samples(self) -> list[dict[str, Any]]:
@@ -192,13 +194,38 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def _claim(lock: Path) -> None:
+    mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": psutil.Process().create_time()}
+    try:
+        with lock.open("x") as file:
+            json.dump(mine, file)
+    except FileExistsError:
+        holder = _holder(lock)
+        if _is_alive(holder):
+            raise ResourceError(
+                f"{lock.parent} is in use by process {holder['pid']} on {holder['host']}; "
+                "two runs in one folder would overwrite each other\n"
+                f"    to do:  choose another output_dir, or stop that run; if it is long gone, remove {lock}"
+            ) from None
+        write_whole(lock, json.dumps(mine))
+
+
+def _holder(lock: Path) -> dict[str, Any]:
+    """Read who holds a lock; nobody does where the file is damaged."""
+    try:
+        holder = json.loads(lock.read_text())
+        return {"pid": int(holder["pid"]), "host": str(holder["host"]), "since": float(holder["since"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def _is_alive(holder: dict[str, Any]) -> bool:
-    if holder.get("host") != socket.gethostname():
+    """Whether the holder still runs. Its start time tells it from a later process of the same number."""
+    if not holder or holder["host"] != socket.gethostname():
         return bool(holder)
     try:
-        os.kill(int(holder["pid"]), 0)
-    except ProcessLookupError:
+        return abs(psutil.Process(holder["pid"]).create_time() - holder["since"]) < 1
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True

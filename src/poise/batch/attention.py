@@ -36,7 +36,6 @@ def segment_attention(
     dropout: float = 0.0,
     *,
     segments: Layout | None = None,
-    sliding_window: int | None = None,
     softcap: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
@@ -46,9 +45,9 @@ def segment_attention(
     """
     if segments is None:
         raise ModelError("the model does not hand extra keywords to its attention; prefix sharing cannot work with it")
-    refused = [name for name in ("s_aux", "position_bias") if others.get(name) is not None]
-    if refused or attention_mask is not None:
-        raise ModelError(f"this model's attention uses {refused or 'a mask of its own'}, which {NAME} does not honour")
+    _refuse_unhonoured(module, attention_mask, others)
+    segments.attended += 1
+    sliding_window = others.get("sliding_window")
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
@@ -74,6 +73,20 @@ def segment_attention(
                 )
             )
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _refuse_unhonoured(module: nn.Module, attention_mask: Tensor | None, others: dict[str, Any]) -> None:
+    """Raise ModelError for what would change the result and is not computed here.
+
+    A window that the model keeps in the mask it would build (Llama 4, Qwen2-MoE) never arrives as a keyword.
+    """
+    refused = [name for name in ("s_aux", "position_bias") if others.get(name) is not None]
+    refused += ["a mask of its own"] if attention_mask is not None else []
+    config = getattr(module, "config", None)
+    windows = ("attention_chunk_size",) if "sliding_window" in others else ("attention_chunk_size", "sliding_window")
+    refused += [name for name in windows if getattr(config, name, None) is not None]
+    if refused:
+        raise ModelError(f"this model's attention uses {', '.join(refused)}, which {NAME} does not honour")
 
 
 def _softcapped(

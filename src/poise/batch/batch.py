@@ -26,6 +26,8 @@ class Layout:
     """Tokens of each segment, in order."""
     ancestors: list[tuple[int, ...]]
     """Segments each one continues, root first; empty for a root."""
+    attended: int = 0
+    """Times a layer attended within these segments; a layer that never does would mix the rows."""
     _masks: dict[tuple[int, int, int | None, torch.device], Tensor] = field(default_factory=dict)
 
     def mask(self, queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
@@ -92,7 +94,7 @@ def make_batch(rows: Sequence[Row]) -> Batch:
     """Lay rows side by side. A trained token that nothing precedes (a sequence's first) is left out of the loss."""
     lengths: list[int] = []
     ancestors: list[tuple[int, ...]] = []
-    starts: list[int] = []
+    lasts: list[int] = []
     depths: list[int] = []
     input_ids: list[np.ndarray] = []
     positions: list[np.ndarray] = []
@@ -108,7 +110,7 @@ def make_batch(rows: Sequence[Row]) -> Batch:
             index = len(lengths)
             parent = first + segment.parent if segment.parent >= 0 else -1
             depth = depths[parent] + lengths[parent] if parent >= 0 else 0
-            before = starts[parent] + lengths[parent] - 1 if parent >= 0 else -1
+            before = lasts[parent] if parent >= 0 else -1
             trained = np.flatnonzero(segment.trained)
             predictor = np.where(trained > 0, offset + trained - 1, before)
             kept = predictor >= 0
@@ -119,9 +121,9 @@ def make_batch(rows: Sequence[Row]) -> Batch:
             positions.append(np.arange(depth, depth + len(segment)))
             ancestors.append((*ancestors[parent], parent) if parent >= 0 else ())
             lengths.append(len(segment))
-            starts.append(offset)
             depths.append(depth)
             offset += len(segment)
+            lasts.append(offset - 1 if len(segment) else before)
         if is_pair(row):
             chosen.append(first + 1)
             rejected.append(first + 2)

@@ -22,6 +22,7 @@ from poise.batch.attention import NAME, register, use_attention
 from poise.batch.batch import Batch, make_batch, unshared
 from poise.batch.logps import Logps
 from poise.batch.row import Row
+from poise.errors import ModelError
 
 CHUNK_ELEMENTS = 1 << 23
 """Logits held at once: 32 MiB in float32."""
@@ -68,14 +69,26 @@ class Scorer(nn.Module):
             return _logps(self._one_by_one(batch), batch)
 
     def _shared(self, batch: Batch) -> Tensor:
-        model = self.causal_lm
-        hidden = model.get_decoder()(
+        return token_logps(self._hidden(batch)[batch.predictors], batch.targets, self.causal_lm)
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        """Last hidden states (tokens, width); ModelError where a layer computed past the segments."""
+        model, layout = self.causal_lm, batch.layout
+        before = layout.attended
+        output = model.get_decoder()(
             input_ids=batch.input_ids[None],
             position_ids=batch.position_ids[None],
             use_cache=False,
-            segments=batch.layout,
-        ).last_hidden_state[0]
-        return token_logps(hidden[batch.predictors], batch.targets, model)
+            segments=layout,
+        )
+        attended, layers = layout.attended - before, self.config.get_text_config().num_hidden_layers
+        if attended < layers:
+            raise ModelError(
+                f"{layers - attended} of {layers} layers do not attend through {NAME}: they would mix rows"
+            )
+        if not hasattr(output, "last_hidden_state"):
+            raise ModelError("the model's decoder returns no hidden states")
+        return output.last_hidden_state[0]
 
     def _one_by_one(self, batch: Batch) -> Tensor:
         values: list[Tensor] = []

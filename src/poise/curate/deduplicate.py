@@ -12,6 +12,7 @@ class Copies:
 
     def judge(self, example: Example) -> Reason | None:
         """Return why an Example is dropped, or None."""
-        place = example.lineage[0] if example.lineage else ""
-        first = self._first.setdefault(example.id, place)
-        return None if first == place else Reason("copy", f"same as {first}")
+        if example.id in self._first:
+            return Reason("copy", f"same as {self._first[example.id]}")
+        self._first[example.id] = example.lineage[0] if example.lineage else "an earlier row"
+        return None

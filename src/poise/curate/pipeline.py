@@ -9,6 +9,7 @@ from typing import Any
 
 from poise.curate.decontaminate import Leaks
 from poise.curate.deduplicate import Copies
+from poise.errors import DataError
 from poise.examples import Conversation, Document, Example, PreferencePair, to_json
 from poise.run import Drop, Run, read_lines, write_whole
 from poise.sources import SourceSpec, load
@@ -18,7 +19,7 @@ def curate(source: Path, out: Path, *, test: Path | None = None) -> dict[str, An
     """Write what is kept of `source` to `out`; returns the ledger's counts. `test` is a file of questions."""
     loaded = load(SourceSpec(str(source)), on_bad_row="drop")
     copies = Copies()
-    leaks = Leaks(str(row.get("prompt", "")) for row in (read_lines(test) if test else ()))
+    leaks = Leaks(_asked(test) if test else ())
     kept: list[Example] = []
     drops = list(loaded.drops)
     for example in loaded.examples:
@@ -30,6 +31,15 @@ def curate(source: Path, out: Path, *, test: Path | None = None) -> dict[str, An
             drops.append(Drop("curate", example.source, place, reason.phrase, example.id, reason.evidence))
     write_whole(out / "data.jsonl", "".join(json.dumps(_row(example), ensure_ascii=False) + "\n" for example in kept))
     return Run(out).write_ledger(loaded.rows_in, drops)
+
+
+def _asked(test: Path) -> list[str]:
+    """Return what a file of questions asks: each line's text, or the user turns of its prompt."""
+    if not test.is_file():
+        raise DataError(f"there is no question file {test}\n    why:    what it asks could not be kept out of training")
+    prompts = [row.get("prompt") or row.get("text") or "" for row in read_lines(test)]
+    turns = [[{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt for prompt in prompts]
+    return [turn["content"] for prompt in turns for turn in prompt if turn["role"] == "user"]
 
 
 def _row(example: Example) -> dict[str, Any]:

@@ -10,13 +10,13 @@ a word or phrase, or a list of which any one will do; without it the answer is s
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, get_args
 
 from poise.errors import DataError, Problem, list_problems
-from poise.examples import Conversation, Document, Example, Message, PreferencePair
+from poise.examples import Conversation, Document, Example, Message, PreferencePair, Role
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ def load_questions(path: Path) -> list[Question]:
         raise DataError(f"there is no question file {path}\n    to do:  check `questions` in the recipe")
     questions: list[Question] = []
     problems: list[Problem] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if line.strip():
             try:
                 questions.append(_question(json.loads(line), number))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, RecursionError) as error:
                 problems.append(
                     Problem(
                         f"{path.name}:{number}",
@@ -58,19 +58,20 @@ def load_questions(path: Path) -> list[Question]:
                 )
     if problems:
         raise DataError(list_problems(problems))
+    if not questions:
+        raise DataError(f"{path} holds no question\n    to do:  write some, or remove `questions` from the recipe")
     return questions
 
 
-def questions_from(examples: Sequence[Example], count: int) -> list[Question]:
+def questions_from(examples: Iterable[Example], count: int) -> list[Question]:
     """Take the prompts of `count` Examples, chosen by content id so that the choice does not depend on order."""
-    chosen = sorted(examples, key=lambda example: example.id)
     questions: dict[tuple[Any, ...], Question] = {}
-    for example in chosen:
+    for example in sorted(examples, key=lambda example: example.id):
+        if len(questions) >= count:
+            break
         question = _ask(example)
         if question is not None:
             questions.setdefault((question.prompt, question.text), question)
-        if len(questions) == count:
-            break
     return list(questions.values())
 
 
@@ -85,16 +86,34 @@ def _ask(example: Example) -> Question | None:
     return None
 
 
-def _question(row: dict[str, Any], number: int) -> Question:
-    prompt, expected = row.get("prompt", ()), row.get("expected") or ()
+def _question(row: Any, number: int) -> Question:
+    if not isinstance(row, dict):
+        raise ValueError("no JSON object")
+    prompt, text = row.get("prompt") or [], row.get("text") or ""
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
-    if not prompt and not row.get("text"):
+    if not isinstance(prompt, list) or not isinstance(text, str):
+        raise ValueError("prompt is a text or a list of turns, text is a text")
+    if not prompt and not text:
         raise ValueError("neither prompt nor text")
     return Question(
         id=str(row.get("id", number)),
         set=str(row.get("set", "questions")),
-        prompt=tuple(Message(message["role"], message["content"]) for message in cast("list[Any]", prompt)),
-        text=str(row.get("text", "")),
-        expected=(expected,) if isinstance(expected, str) else tuple(expected),
+        prompt=tuple(_message(turn) for turn in prompt),
+        text=text,
+        expected=_phrases(row.get("expected")),
     )
+
+
+def _message(turn: Any) -> Message:
+    if not isinstance(turn, dict) or turn.get("role") not in get_args(Role) or not isinstance(turn.get("content"), str):
+        raise ValueError(f"a turn of the prompt has a role ({', '.join(get_args(Role))}) and a text as content")
+    return Message(turn["role"], turn["content"])
+
+
+def _phrases(expected: Any) -> tuple[str, ...]:
+    """Read one phrase or several; a number stands for how it is written."""
+    phrases = expected if isinstance(expected, list) else [] if expected in (None, "") else [expected]
+    if not all(isinstance(phrase, str | int | float) and str(phrase).strip() for phrase in phrases):
+        raise ValueError("expected is a word or phrase, or a list of them")
+    return tuple(str(phrase) for phrase in phrases)

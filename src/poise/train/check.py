@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from poise import progress
-from poise.batch.batch import make_batch
+from poise.batch.batch import Batch, make_batch
 from poise.batch.row import Row
 from poise.batch.score import Scorer
 from poise.errors import DivergenceError, ModelError
@@ -32,7 +32,9 @@ def check_sharing(scorer: Scorer, rows: Sequence[Row], hardware: Hardware, wante
     scorer.eval()
     try:
         with torch.no_grad(), hardware.computing():
-            difference = (scorer(batch).values - scorer.one_by_one(batch).values).abs()
+            alone = scorer.one_by_one(batch).values
+            _refuse_not_finite(alone, batch)
+            difference = (scorer(batch).values - alone).abs()
         exact = hardware.dtype in TOLERANCE and not hardware.autocast
         worst = float(difference.max() if exact else difference.mean())
         problem = None
@@ -66,6 +68,20 @@ def check_reference(scorer: Scorer, rows: Sequence[Row], reference: Reference, h
             "per token.\n    why:    rewards would be measured from another model\n"
             "    to do:  remove ref_model_name_or_path, or delete the stored reference if weights changed under it"
         )
+
+
+def _refuse_not_finite(logps: torch.Tensor, batch: Batch) -> None:
+    """Stop before anything is trained where the model itself gives no numbers."""
+    broken = torch.unique(batch.owners[~logps.isfinite()]).tolist()
+    if not broken:
+        return
+    row_of_segment = [row for row in batch.rows for _ in row.segments]
+    rows = dict.fromkeys(f"{row_of_segment[segment].id} ({row_of_segment[segment].place})" for segment in broken)
+    raise DivergenceError(
+        "step 0: the model as loaded gives log-probabilities that are not finite\n"
+        f"    rows:   {', '.join(list(rows)[:8])}\n"
+        "    to do:  its weights hold NaN or infinity, or overflow in this type; load other weights or torch_dtype"
+    )
 
 
 def _first(rows: Sequence[Row]) -> list[Row]:

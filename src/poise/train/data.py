@@ -1,6 +1,7 @@
 """From a recipe's data section to rendered rows: load, mix, split, render, and account for every row."""
 
 import hashlib
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -129,10 +130,16 @@ def _sample(found: list[Example], source: DatasetPart, chance: random.Random, lo
 
 
 def _hold_out(loaded: Loaded, size: float, chance: random.Random) -> None:
-    """Split by prompt-bearing id, so that an Example and its copy never stand on both sides."""
+    """Split by content id, so that an Example and its copy never stand on both sides."""
     ids = sorted({example.id for example in loaded.train})
     chance.shuffle(ids)
-    count = int(size) if size >= 1 else int(size * len(ids))
+    count = int(size) if size >= 1 else math.ceil(size * len(ids))
+    if count >= len(ids) > 0:
+        raise DataError(
+            f"test_split_size {size:g} holds out all {len(ids):,} different rows\n"
+            "    why:    none would be left to train on\n"
+            "    to do:  make it smaller"
+        )
     test = set(ids[:count])
     loaded.held_out += [example for example in loaded.train if example.id in test]
     loaded.train = [example for example in loaded.train if example.id not in test]

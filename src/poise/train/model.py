@@ -22,12 +22,15 @@ ADAPTER_BASE = "poise_base.json"
 
 
 def quiet_libraries() -> None:
-    """Silence the libraries' own bars, which would run through poise's progress."""
+    """Silence the libraries' own bars, and a deprecation that peft runs into and no user can act on."""
+    import warnings
+
     import transformers
     from datasets import disable_progress_bars
 
     transformers.utils.logging.disable_progress_bar()
     disable_progress_bars()
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
 
 
 @dataclass(frozen=True)

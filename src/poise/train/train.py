@@ -3,6 +3,7 @@
 data -> rows -> model -> checks -> reference -> questions before -> training -> model saved -> questions after
 """
 
+import math
 import platform
 import signal
 import sys
@@ -77,7 +78,7 @@ class Prepared:
         if training.get("max_steps", -1) > 0:
             return int(training["max_steps"])
         rows = -(-len(self.rendered.train) // processes)
-        return int(-(-rows // rows_per_step(recipe)) * float(training["num_train_epochs"]))
+        return math.ceil(-(-rows // rows_per_step(recipe)) * float(training["num_train_epochs"]))
 
 
 def rows_per_step(recipe: Recipe) -> int:
@@ -99,16 +100,23 @@ def train(recipe: Recipe, run: Run, *, resume: bool = False, overwrite: bool = F
     run.lock()
     try:
         checkpoint = _starting_point(run, resume, overwrite)
-        _train(recipe, run, checkpoint, ask)
-    except InterruptedRun:
+        with _outcome_told(run):
+            _train(recipe, run, checkpoint, ask)
+    finally:
+        run.unlock()
+
+
+@contextmanager
+def _outcome_told(run: Run) -> Generator[None]:
+    """Write into the manifest how a run ended that did not end well."""
+    try:
+        yield
+    except (InterruptedRun, KeyboardInterrupt):
         run.update_manifest(status="interrupted")
         raise
     except BaseException as error:
-        if run.manifest:
-            run.update_manifest(status="failed", error=f"{type(error).__name__}: {error}")
+        run.update_manifest(status="failed", error=f"{type(error).__name__}: {error}")
         raise
-    finally:
-        run.unlock()
 
 
 def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -> None:
@@ -212,15 +220,14 @@ def _starting_point(run: Run, resume: bool, overwrite: bool) -> Path | None:
             raise RunError(f"--resume: {run.path} holds no complete checkpoint; start without --resume")
         progress.say(f"resuming from {checkpoint}")
         return checkpoint
-    if run.manifest and not overwrite:
+    if run.is_begun and not overwrite:
         status = run.manifest.get("status")
         go_on = " Go on with --resume, or" if checkpoint and status != "done" else ""
         raise RunError(
             f"{run.path} already holds a run (status: {status}).{go_on} replace it with --overwrite, "
             "or name another output_dir."
         )
-    if run.manifest:
-        run.clear()
+    run.clear()
     return None
 
 
@@ -316,11 +323,7 @@ def training_arguments(recipe: Recipe, run: Run, hardware: Hardware) -> Training
 
 
 def _loop(trainer: PoiseTrainer, run: Run, checkpoint: Path | None) -> None:
-    if checkpoint is not None:
-        step = int(checkpoint.name.split("-")[1])
-        done = [line for line in run.metrics() if line["step"] <= step and "tokens_seen" in line]
-        trainer.tokens_seen = int(done[-1]["tokens_seen"]) if done else 0
-    with stop_signals(trainer):
+    with stop_signals(trainer), _display_closed(trainer):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     stopped = next(
         callback.signal for callback in trainer.callback_handler.callbacks if isinstance(callback, StopGently)
@@ -368,6 +371,17 @@ def stop_signals(trainer: PoiseTrainer) -> Generator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _display_closed(trainer: PoiseTrainer) -> Generator[None]:
+    """Take the bar off the terminal when training ends in an error."""
+    try:
+        yield
+    finally:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, ShowProgress):
+                callback.close()
+
+
 class ShowProgress(TrainerCallback):
     """Feed the progress display from the Trainer's log lines."""
 
@@ -397,6 +411,10 @@ class ShowProgress(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the display."""
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar off, if there is one."""
         if self._context:
             self._context.__exit__(None, None, None)
             self._context = self._stage = None

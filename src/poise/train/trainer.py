@@ -6,7 +6,9 @@ micro-batches by a token budget, and losses are divided by the step's item count
 """
 
 import contextlib
+import json
 import math
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -28,6 +30,12 @@ from poise.batch.score import Scorer
 from poise.errors import DivergenceError
 from poise.run import Run
 from poise.train.reference import Reference
+
+
+STAGING = ".staging"
+"""Where a checkpoint is written before it gets its name."""
+SEEN = "poise_seen.json"
+"""In a checkpoint: the tokens computed up to it."""
 
 
 class Rows(Dataset[Row]):
@@ -84,6 +92,7 @@ class PoiseTrainer(Trainer):
         self.micro_batch_tokens = micro_batch_tokens
         self._save_weights = save
         self._tally = Tally(defaultdict(float))
+        self._step_rows: Sequence[Row] = ()
         self.tokens_seen = 0
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
@@ -91,6 +100,7 @@ class PoiseTrainer(Trainer):
         started = time.monotonic()
         model.train()
         rows: list[Row] = inputs["rows"]
+        self._step_rows = rows
         items = self._count_over_processes(self._items(rows))
         scale = self.accelerator.num_processes / items
         groups = pack(rows, self.micro_batch_tokens)
@@ -135,15 +145,17 @@ class PoiseTrainer(Trainer):
         more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
         return (
             f"step {self.state.global_step + 1}: the {what} is {value}. Stopped before the update, so the weights are "
-            f"those of step {self.state.global_step}.\n    rows:   {shown}{more}\n"
+            f"those of step {self.state.global_step}; nothing after the newest checkpoint is saved\n"
+            f"    rows:   {shown}{more}\n"
             "    to do:  lower learning_rate, or look at these rows with `poise mask`; in float16, use bfloat16"
         )
 
-    def _clip_grad_norm(self, model: Any) -> Any:
-        norm = super()._clip_grad_norm(model)
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Return the norm before clipping; asked for before every update, with and without clipping."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         value = float(norm) if norm is not None else 0.0
         if not math.isfinite(value):
-            raise DivergenceError(self._not_finite("gradient norm", value, ()))
+            raise DivergenceError(self._not_finite("gradient norm", value, self._step_rows))
         return norm
 
     @torch.no_grad()
@@ -159,7 +171,10 @@ class PoiseTrainer(Trainer):
         sums: dict[str, float] = defaultdict(float)
         for group in pack(rows, self.micro_batch_tokens):
             losses, metrics = self._losses(self.scorer, group)
-            sums["loss"] += float(losses.sum())
+            loss = float(losses.sum())
+            if not math.isfinite(loss):
+                raise DivergenceError(self._not_finite("held-out loss", loss, group))
+            sums["loss"] += loss
             for name, values in metrics.items():
                 sums[name] += float(values.sum())
         self.scorer.train()
@@ -189,14 +204,19 @@ class PoiseTrainer(Trainer):
         final = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         if final.is_dir():
             return
-        staging = Path(str(self.args.output_dir)) / ".staging"
+        staging = Path(str(self.args.output_dir)) / STAGING
+        if self.is_world_process_zero():
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
         self._staging = staging
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self._staging = None
         if self.is_world_process_zero():
+            (staging / final.name / SEEN).write_text(json.dumps({"tokens_seen": self.tokens_seen}))
             (staging / final.name).rename(final)
+            staging.rmdir()
             _rotate(final.parent, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
 
@@ -207,6 +227,8 @@ class PoiseTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         _load_weights(self.scorer.model, Path(resume_from_checkpoint))
+        seen = Path(resume_from_checkpoint) / SEEN
+        self.tokens_seen = int(json.loads(seen.read_text())["tokens_seen"]) if seen.is_file() else 0
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here: a shared token is computed once, which transformers' estimate does not know."""
@@ -248,8 +270,6 @@ def _load_weights(model: Any, folder: Path) -> None:
 
 
 def _rotate(folder: Path, keep: int | None) -> None:
-    import shutil
-
     steps = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for old in steps[:-keep] if keep else []:
         shutil.rmtree(old)
