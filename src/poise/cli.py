@@ -112,9 +112,9 @@ def report(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     def build() -> dict[str, Any]:
         target = out or runs[-1] / "report.html"
         verdict = build_report([Run.open(path).path for path in runs], target)
-        return {"verdict": {"level": verdict.level, "headline": verdict.headline}, "report": str(target)}
+        return {"verdict": verdict.headline, "verdict_level": verdict.level, "report": str(target)}
 
-    emit(as_json, build, show=lambda result: click.echo(f"{result['verdict']['headline']}\n{result['report']}"))
+    emit(as_json, build, show=lambda result: click.echo(f"{result['verdict']}\n{result['report']}"))
 
 
 def _training_command(verb: str) -> click.Command:

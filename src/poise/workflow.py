@@ -77,6 +77,11 @@ def tell(verdict: Verdict) -> None:
         progress.say(f"  {detail}")
 
 
+def told(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as the three keys every `--json` uses."""
+    return {"verdict": verdict.headline, "verdict_level": verdict.level, "verdict_details": list(verdict.details)}
+
+
 def summary(run: Run, verdict: Verdict) -> dict[str, Any]:
     """Return the facts of a finished run as one JSON-ready mapping."""
     manifest = run.manifest
@@ -91,7 +96,7 @@ def summary(run: Run, verdict: Verdict) -> dict[str, Any]:
         "reference": manifest["reference"],
         "last": last,
         "evidence": run.evidence().get("sets", []),
-        "verdict": {"level": verdict.level, "headline": verdict.headline, "details": list(verdict.details)},
+        **told(verdict),
         "model": str(run.path / "model"),
         "report": str(run.path / "report.html"),
     }

@@ -17,7 +17,7 @@ from poise.report.report import build_report
 from poise.run import Run, write_whole
 from poise.train.model import quiet_libraries
 from poise.train.train import train
-from poise.workflow import Evidence, tell, write_evidence
+from poise.workflow import Evidence, tell, told, write_evidence
 
 MARKER = "world.json"
 STAGES = ("cpt", "sft", "dpo")
@@ -186,6 +186,6 @@ def _evaluate(folder: Path) -> dict[str, Any]:
     return {
         **scores,
         "reward_accuracy": steps[-1]["rewards/accuracies"],
-        "verdict": {"level": verdict.level, "headline": verdict.headline, "details": list(verdict.details)},
+        **told(verdict),
         "report": str(report),
     }

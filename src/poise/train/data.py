@@ -1,6 +1,7 @@
 """From a recipe's data section to rendered rows: load, mix, split, render, and account for every row."""
 
 import hashlib
+import itertools
 import math
 import random
 from collections import Counter
@@ -15,7 +16,7 @@ from poise.batch.pack import joined, pack
 from poise.batch.render import Refusal, Renderer
 from poise.batch.row import Row
 from poise.errors import DataError
-from poise.examples import Example
+from poise.examples import KINDS, Conversation, Example, PreferencePair
 from poise.recipe_sections import DataSection, DatasetPart
 from poise.run import Drop
 from poise.sources import SourceSpec, load
@@ -107,7 +108,7 @@ def _load(source: DatasetPart, section: DataSection, kinds: Sequence[str], verb:
         columns=source.columns,
         text_column=section.text_column,
     )
-    found = load(spec, on_bad_row=section.on_bad_row)
+    found = load(spec, on_bad_row=section.on_bad_row, prefer=KINDS[kinds[0]])
     loaded.rows_in += found.rows_in
     loaded.drops += found.drops
     wrong = next((example for example in found.examples if example.kind not in kinds), None)
@@ -130,19 +131,36 @@ def _sample(found: list[Example], source: DatasetPart, chance: random.Random, lo
 
 
 def _hold_out(loaded: Loaded, size: float, chance: random.Random) -> None:
-    """Split by content id, so that an Example and its copy never stand on both sides."""
-    ids = sorted({example.id for example in loaded.train})
-    chance.shuffle(ids)
-    count = int(size) if size >= 1 else math.ceil(size * len(ids))
-    if count >= len(ids) > 0:
+    """Split by prompt, so that a copy, or another answer to the same question, never stands on the other side."""
+    groups: dict[Any, list[Example]] = {}
+    for example in loaded.train:
+        groups.setdefault(_asked(example), []).append(example)
+    rows = len(loaded.train)
+    wanted = int(size) if size >= 1 else math.ceil(size * rows)
+    if wanted >= rows > 0:
         raise DataError(
-            f"test_split_size {size:g} holds out all {len(ids):,} different rows\n"
+            f"test_split_size {size:g} holds out all {rows:,} rows\n"
             "    why:    none would be left to train on\n"
             "    to do:  make it smaller"
         )
-    test = set(ids[:count])
-    loaded.held_out += [example for example in loaded.train if example.id in test]
-    loaded.train = [example for example in loaded.train if example.id not in test]
+    order = sorted(groups, key=lambda prompt: groups[prompt][0].id)
+    chance.shuffle(order)
+    held_out: set[Any] = set()
+    for prompt in order:
+        if len(groups[prompt]) <= wanted:
+            held_out.add(prompt)
+            wanted -= len(groups[prompt])
+    loaded.held_out += [example for example in loaded.train if _asked(example) in held_out]
+    loaded.train = [example for example in loaded.train if _asked(example) not in held_out]
+
+
+def _asked(example: Example) -> Any:
+    """Return what two Examples share when they answer the same question."""
+    if isinstance(example, PreferencePair):
+        return example.prompt
+    if isinstance(example, Conversation):
+        return tuple(itertools.takewhile(lambda message: message.role != "assistant", example.messages))
+    return example.id
 
 
 def _drop(loaded: Loaded, examples: Iterable[Example], stage: str, reason: str) -> None:
