@@ -131,8 +131,9 @@ def _training_command(verb: str) -> click.Command:
 
         emit(as_json, lambda: train_and_report(recipe, resume=resume, overwrite=overwrite))
 
-    command.__doc__ = f"{_first_line(verb)}"
-    return click.command(verb, context_settings=PASS_ON)(command)
+    first = _first_line(verb)
+    name = first.split(" (")[0].split(":")[0]
+    return click.command(verb, context_settings=PASS_ON, help=first, short_help=f"{name}.")(command)
 
 
 def _first_line(verb: str) -> str:
