@@ -64,7 +64,7 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--seed", default=0, show_default=True, help="Seed of the invented world and of training.")
 @json_option
 def demo(ruin: bool, folder: Path, seed: int, as_json: bool) -> None:
-    """Teach a small model facts, chat and manners, on this machine, offline."""
+    """Teach a small model facts and manners, offline."""
     from poise.demo.demo import run_demo
 
     emit(as_json, lambda: run_demo(folder, seed=seed, ruin=ruin))
@@ -76,7 +76,10 @@ def demo(ruin: bool, folder: Path, seed: int, as_json: bool) -> None:
 @click.option("--no-data", is_flag=True, help="Stop after resolving: touch neither model nor data.")
 @json_option
 def plan(arguments: tuple[str, ...], verb: str | None, no_data: bool, as_json: bool) -> None:
-    """Show what a recipe would do: every value with its origin, rows, tokens, steps. Trains nothing."""
+    """Show what a recipe would do; train nothing.
+
+    Prints every value with its origin, then rows, tokens, trained share and optimizer steps.
+    """
     from poise.plan import plan as make_plan
     from poise.plan import print_plan
 
@@ -90,7 +93,7 @@ def plan(arguments: tuple[str, ...], verb: str | None, no_data: bool, as_json: b
 @click.option("--row", default=0, show_default=True, help="Which row, from 0, in the order of the files.")
 @json_option
 def mask(arguments: tuple[str, ...], verb: str | None, row: int, as_json: bool) -> None:
-    """Show one row as the model sees it, the trained tokens coloured."""
+    """Show a row as the model sees it, in colour."""
     from rich.console import Console
 
     from poise.plan import mask as make_mask
@@ -105,7 +108,7 @@ def mask(arguments: tuple[str, ...], verb: str | None, row: int, as_json: bool) 
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; report.html in the last run by default.")
 @json_option
 def report(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
-    """Write the report of one run, or of several stages in their order."""
+    """Write the report of one run or several stages."""
     from poise.report.report import build_report
     from poise.run import Run
 
