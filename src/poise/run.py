@@ -82,7 +82,7 @@ class Run:
     @property
     def is_begun(self) -> bool:
         """Whether anything was trained here that would be lost."""
-        return any((self.path / name).exists() for name in (METRICS, "checkpoints", "model"))
+        return bool(self.manifest) and any((self.path / name).exists() for name in (METRICS, "checkpoints", "model"))
 
     def clear(self) -> None:
         """Remove what a run writes, and nothing else that may lie in the folder."""

@@ -75,17 +75,32 @@ def choose_hardware(section: ModelSection, *, bf16: bool | None, use_cpu: bool =
     return Hardware(torch.device(kind), dtype, autocast and dtype != torch.bfloat16)
 
 
-def load_model(section: ModelSection, hardware: Hardware, *, name: str | None = None) -> Any:
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model from disk, perhaps with an adapter on it."""
+
+    model: Any
+    sha256: str
+    """Hash of all its weights."""
+    base_sha256: str
+    """Hash of those under the adapter, which a saved adapter names as its base; the same without one."""
+
+
+def load_model(section: ModelSection, hardware: Hardware, *, name: str | None = None) -> LoadedModel:
     """Load a causal language model, or a LoRA adapter on the base it names; weights from safetensors alone."""
     name = name or section.model_name_or_path
     adapter = _adapter_config(name, section.model_revision)
     if adapter is None:
-        return _load_base(name, section.model_revision, section, hardware)
+        model = _load_base(name, section.model_revision, section, hardware)
+        sha256 = weights_sha256(model)
+        return LoadedModel(model, sha256, sha256)
     base = _load_base(adapter["base_model_name_or_path"], adapter.get("revision") or "main", section, hardware)
-    _check_base(name, base)
+    base_sha256 = weights_sha256(base)
+    _check_base(name, base, base_sha256)
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(base, name, is_trainable=True)
+    model = PeftModel.from_pretrained(base, name, is_trainable=True)
+    return LoadedModel(model, weights_sha256(model), base_sha256)
 
 
 def load_tokenizer(section: ModelSection) -> Any:
@@ -97,20 +112,28 @@ def load_tokenizer(section: ModelSection) -> Any:
         return AutoTokenizer.from_pretrained(name, revision=section.model_revision, trust_remote_code=False)
 
 
-def make_trainable(model: Any, section: ModelSection, prepared: PreparedTokenizer) -> Any:
-    """Fit the vocabulary, then attach LoRA, go on with an adapter, or train everything."""
-    from peft import LoraConfig, PeftModel, get_peft_model
+def grow_vocabulary(model: Any, prepared: PreparedTokenizer) -> list[int]:
+    """Give every token of the tokenizer an embedding; returns the new ones, whose values are random."""
+    from peft import PeftModel
 
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     rows = base.get_input_embeddings().weight.shape[0]
-    grown = len(prepared.tokenizer) > rows
-    if grown and isinstance(model, PeftModel):
+    new_rows = list(range(rows, len(prepared.tokenizer)))
+    if new_rows and isinstance(model, PeftModel):
         raise ModelError(
             f"the tokenizer has {len(prepared.tokenizer)} tokens, the adapter's base {rows}: "
             "merge the adapter first, then train on the merged model"
         )
-    if grown:
+    if new_rows:
         base.resize_token_embeddings(len(prepared.tokenizer))
+    return new_rows
+
+
+def make_trainable(model: Any, section: ModelSection, prepared: PreparedTokenizer, new_rows: list[int]) -> Any:
+    """Attach LoRA, go on with an adapter, or train everything; `new_rows` of the vocabulary are trained in any case."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     _set_stop_tokens(base, prepared)
     if not section.use_peft:
         return model.merge_and_unload() if isinstance(model, PeftModel) else model
@@ -120,7 +143,6 @@ def make_trainable(model: Any, section: ModelSection, prepared: PreparedTokenize
         from peft import prepare_model_for_kbit_training
 
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    new_rows = list(range(rows, len(prepared.tokenizer))) if grown else []
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=section.lora_r,
@@ -207,12 +229,11 @@ def _adapter_config(name: str, revision: str) -> dict[str, Any] | None:
     return json.loads(Path(found).read_text()) if found else None
 
 
-def _check_base(adapter: str, base: Any) -> None:
+def _check_base(adapter: str, base: Any, here: str) -> None:
     file = Path(adapter) / ADAPTER_BASE
     if not file.is_file():
         return
     trained_on = json.loads(file.read_text())["base_weights_sha256"]
-    here = weights_sha256(base)
     if trained_on != here:
         raise ModelError(
             f"{adapter} was trained on base weights {trained_on[:12]}…, but {base.config.name_or_path} now has "

@@ -33,6 +33,7 @@ from poise.train.model import (
     Hardware,
     choose_hardware,
     disable_dropout,
+    grow_vocabulary,
     load_model,
     load_tokenizer,
     make_trainable,
@@ -131,9 +132,10 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     )
     hardware = _hardware(recipe)
     set_seed(int(recipe.training["seed"]))
-    model = load_model(recipe.model, hardware)
-    base_sha256 = weights_sha256(model)
-    model = make_trainable(model, recipe.model, prepared.tokenizer)
+    loaded = load_model(recipe.model, hardware)
+    new_rows = grow_vocabulary(loaded.model, prepared.tokenizer)
+    policy_sha256 = weights_sha256(loaded.model) if new_rows else loaded.sha256
+    model = make_trainable(loaded.model, recipe.model, prepared.tokenizer, new_rows)
     scorer = Scorer(model)
     _settle(recipe, scorer)
     checked = check_sharing(scorer, prepared.rendered.train, hardware, recipe.poise.prefix_sharing)
@@ -146,7 +148,7 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     for note in notes:
         progress.say(f"note: {note}")
     budget = recipe.poise.tokens_per_micro_batch or MICRO_BATCH_TOKENS[hardware.device.type]
-    reference = _reference(recipe, prepared, scorer, hardware, base_sha256, budget)
+    reference = _reference(recipe, prepared, scorer, hardware, policy_sha256, budget)
     run.update_manifest(
         model={
             "name": recipe.model.model_name_or_path,
@@ -155,7 +157,7 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
             "dtype": str(hardware.dtype).removeprefix("torch."),
             "autocast": hardware.autocast,
             "tuning": recipe.model.tuning,
-            "weights_sha256": base_sha256,
+            "weights_sha256": policy_sha256,
             "attention": scorer.config._attn_implementation,
             "prefix_sharing": scorer.shared,
             "chat_template": prepared.tokenizer.template_name,
@@ -168,9 +170,9 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     )
     if ask and checkpoint is None:
         ask("before", model, prepared.renderer, prepared.loaded)
-    trainer = _trainer(recipe, run, prepared, scorer, reference, hardware, base_sha256, budget)
+    trainer = _trainer(recipe, run, prepared, scorer, reference, hardware, loaded.base_sha256, budget)
     _loop(trainer, run, checkpoint)
-    save_model(model, prepared.tokenizer, run.path / "model", base_sha256)
+    save_model(model, prepared.tokenizer, run.path / "model", loaded.base_sha256)
     if ask:
         ask("after", model, prepared.renderer, prepared.loaded)
     run.update_manifest(status="done", finished=now(), seconds=round(time.monotonic() - started, 3))
@@ -227,7 +229,8 @@ def _starting_point(run: Run, resume: bool, overwrite: bool) -> Path | None:
             f"{run.path} already holds a run (status: {status}).{go_on} replace it with --overwrite, "
             "or name another output_dir."
         )
-    run.clear()
+    if run.manifest:
+        run.clear()
     return None
 
 
@@ -259,7 +262,7 @@ def _reference(
         else:
             frozen = load_model(recipe.model, hardware, name=other)
             reference = reference_for(
-                rows, Scorer(frozen, shared=scorer.shared), weights_sha256(frozen), tokens=tokens, store=store
+                rows, Scorer(frozen.model, shared=scorer.shared), frozen.sha256, tokens=tokens, store=store
             )
     if other is None:
         check_reference(scorer, prepared.rendered.train, reference, hardware)

@@ -31,7 +31,6 @@ from poise.errors import DivergenceError
 from poise.run import Run
 from poise.train.reference import Reference
 
-
 STAGING = ".staging"
 """Where a checkpoint is written before it gets its name."""
 SEEN = "poise_seen.json"

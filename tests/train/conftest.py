@@ -1,0 +1,91 @@
+"""Fixtures of the training tests: one tiny model on disk, and a function that trains it as a command would."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def load_tiny() -> ModuleType:
+    """Import the helpers by their path, because tests are no package."""
+    spec = importlib.util.spec_from_file_location("tiny_model", Path(__file__).with_name("tiny.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny_helpers = load_tiny()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Any:
+    """The helpers that make models, tokenizers, rows and overrides."""
+    return tiny_helpers
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model with its tokenizer."""
+    return tiny_helpers.make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def train_run(base: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Train on rows and return the Run; keywords are recipe keys, `resume` and `overwrite` the command's flags."""
+
+    def run(
+        verb: str, rows: list[dict[str, Any]] | Path, folder: str = "run", *, resume: bool = False,
+        overwrite: bool = False, **values: Any,
+    ) -> Any:  # fmt: skip
+        from poise.recipe import load_recipe
+        from poise.workflow import train_and_report
+
+        data = rows if isinstance(rows, Path) else tiny_helpers.write_rows(tmp_path / f"{folder}.jsonl", rows)
+        chosen = {"model_name_or_path": base, "dataset_name": data, "output_dir": tmp_path / folder, **values}
+        recipe = load_recipe(verb, None, tiny_helpers.settings(**chosen))
+        train_and_report(recipe, resume=resume, overwrite=overwrite)
+        from poise.run import Run
+
+        return Run(tmp_path / folder)
+
+    return run
+
+
+def read_weights(folder: Path) -> dict[str, Any]:
+    """Return every tensor of a saved model or adapter."""
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        found |= load_file(file)
+    return found
+
+
+@pytest.fixture
+def weights() -> Callable[[Path], dict[str, Any]]:
+    """Read the tensors of a folder."""
+    return read_weights
+
+
+@pytest.fixture
+def losses() -> Callable[[Any], list[float]]:
+    """Return the loss of every step of a Run."""
+    return lambda run: [line["loss"] for line in run.metrics() if "loss" in line]
+
+
+@pytest.fixture
+def write_json() -> Callable[[Path, Any], Path]:
+    """Write a JSON file."""
+
+    def write(path: Path, value: Any) -> Path:
+        path.write_text(json.dumps(value))
+        return path
+
+    return write
