@@ -1,6 +1,7 @@
 """Checks before the first step: shared and one-by-one scoring agree, and the reference is the policy."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -23,17 +24,17 @@ def check_sharing(scorer: Scorer, rows: Sequence[Row], hardware: Hardware, wante
     """Score the first rows both ways; returns a sentence for the log.
 
     `wanted` is the recipe's prefix_sharing: `on` raises ModelError where they differ, `auto` falls back and says so.
+    Raises DivergenceError where the model's log-probabilities are no numbers.
     """
+    batch = make_batch(_first(rows)).to(scorer.device)
+    with _without_dropout(scorer), torch.no_grad(), hardware.computing():
+        alone = scorer.one_by_one(batch).values
+    _refuse_not_finite(alone, batch)
     if wanted == "off":
         scorer.share_prefixes(False)
         return "prefix sharing is off: every sequence is computed alone"
-    batch = make_batch(_first(rows)).to(scorer.device)
-    was_training = scorer.training
-    scorer.eval()
     try:
-        with torch.no_grad(), hardware.computing():
-            alone = scorer.one_by_one(batch).values
-            _refuse_not_finite(alone, batch)
+        with _without_dropout(scorer), torch.no_grad(), hardware.computing():
             difference = (scorer(batch).values - alone).abs()
         exact = hardware.dtype in TOLERANCE and not hardware.autocast
         worst = float(difference.max() if exact else difference.mean())
@@ -42,8 +43,6 @@ def check_sharing(scorer: Scorer, rows: Sequence[Row], hardware: Hardware, wante
             problem = f"log-probabilities differ by {worst:.2g} nats per token"
     except (ModelError, TypeError, ValueError) as error:
         worst, problem = float("nan"), str(error).splitlines()[0]
-    finally:
-        scorer.train(was_training)
     if problem is None:
         return (
             f"prefix sharing checked on {len(batch.rows)} rows: equal to one by one within {worst:.1e} nats per token"
@@ -59,7 +58,7 @@ def check_sharing(scorer: Scorer, rows: Sequence[Row], hardware: Hardware, wante
 def check_reference(scorer: Scorer, rows: Sequence[Row], reference: Reference, hardware: Hardware) -> None:
     """Refuse to train when the policy does not start where the reference stands (log-ratio 0 at step 0)."""
     batch = make_batch(_first(rows)).to(scorer.device)
-    with torch.no_grad(), hardware.computing():
+    with _without_dropout(scorer), torch.no_grad(), hardware.computing():
         policy = scorer(batch)
     ratio = (policy.values - reference.logps(batch).values).abs().mean()
     if not float(ratio) <= LOW_PRECISION_TOLERANCE:
@@ -68,6 +67,16 @@ def check_reference(scorer: Scorer, rows: Sequence[Row], reference: Reference, h
             "per token.\n    why:    rewards would be measured from another model\n"
             "    to do:  remove ref_model_name_or_path, or delete the stored reference if weights changed under it"
         )
+
+
+@contextmanager
+def _without_dropout(scorer: Scorer) -> Generator[None]:
+    was_training = scorer.training
+    scorer.eval()
+    try:
+        yield
+    finally:
+        scorer.train(was_training)
 
 
 def _refuse_not_finite(logps: torch.Tensor, batch: Batch) -> None:

@@ -126,6 +126,8 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     prepared = prepare(recipe)
     counts = run.write_ledger(prepared.loaded.rows_in, prepared.drops)
     facts = prepared.rendered.facts()
+    if checkpoint is not None:
+        _refuse_other_rows(run, facts["sha256"])
     progress.say(
         f"data: {counts['in']:,} rows in, {counts['used']:,} used, {sum(counts['dropped'].values()):,} dropped · "
         f"{facts['tokens']:,} tokens, {facts['trained_tokens'] / facts['tokens']:.0%} trained on"
@@ -232,6 +234,17 @@ def _starting_point(run: Run, resume: bool, overwrite: bool) -> Path | None:
     if run.manifest:
         run.clear()
     return None
+
+
+def _refuse_other_rows(run: Run, sha256: str) -> None:
+    """Refuse to go on with other rows than the checkpoint was trained on: its place in them would mean nothing."""
+    before = run.manifest.get("data", {}).get("sha256", sha256)
+    if before != sha256:
+        raise RunError(
+            f"--resume: the rows have changed since {run.path} was started ({before[:12]}… then, {sha256[:12]}… now)\n"
+            "    why:    some rows would be trained on twice and others never\n"
+            "    to do:  restore data, template and max_length, or start anew with --overwrite"
+        )
 
 
 def _settle(recipe: Recipe, scorer: Scorer) -> None:

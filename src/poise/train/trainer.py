@@ -201,11 +201,12 @@ class PoiseTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Let transformers write into a staging folder, then rename: a checkpoint is whole or not there."""
         final = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        if final.is_dir():
+        if _is_complete(final):
             return
         staging = Path(str(self.args.output_dir)) / STAGING
         if self.is_world_process_zero():
-            shutil.rmtree(staging, ignore_errors=True)
+            for unfinished in (staging, final):
+                shutil.rmtree(unfinished, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self._staging = staging
         try:
@@ -236,8 +237,19 @@ class PoiseTrainer(Trainer):
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the checkpoint with the highest step whose last-written file is there."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return max(found, key=lambda path: int(path.name.split("-")[1]), default=None)
+    return max(_complete(folder), key=_step, default=None)
+
+
+def _complete(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("checkpoint-*") if _is_complete(path)]
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    return (checkpoint / "trainer_state.json").is_file()
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
 
 
 def peak_memory_bytes(device: torch.device) -> int:
@@ -269,6 +281,6 @@ def _load_weights(model: Any, folder: Path) -> None:
 
 
 def _rotate(folder: Path, keep: int | None) -> None:
-    steps = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    steps = sorted(_complete(folder), key=_step)
     for old in steps[:-keep] if keep else []:
         shutil.rmtree(old)

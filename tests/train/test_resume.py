@@ -1,0 +1,183 @@
+"""A run that is stopped goes on as if it had not been: bitwise the same weights, metrics that continue."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from poise.errors import ResourceError, RunError
+from poise.run import Run
+
+LONG = {
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 4,
+    "num_train_epochs": 3,
+    "logging_steps": 3,
+    "save_strategy": "steps",
+    "save_steps": 1000,
+}
+LORA = {"use_peft": True, "lora_r": 4, "lora_dropout": 0.3, "lora_target_modules": "all-linear"}
+
+
+def start(verb: str, overrides: list[str], *flags: str) -> "subprocess.Popen[str]":
+    """Run poise as a user would, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "poise", verb, *overrides, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def stop_after(process: "subprocess.Popen[str]", metrics: Path, steps: int, number: signal.Signals) -> tuple[int, str]:
+    """Send a signal once `steps` are logged; returns exit code and stderr."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.is_file() and f'"step": {steps}' in metrics.read_text():
+            process.send_signal(number)
+            break
+        time.sleep(0.01)
+    _, told = process.communicate(timeout=60)
+    return process.returncode, told
+
+
+@pytest.mark.parametrize(
+    ("number", "tuning"),
+    [(signal.SIGINT, {}), (signal.SIGTERM, LORA)],
+    ids=["Ctrl-C, full", "SIGTERM, LoRA with dropout"],
+)
+def test_a_stopped_run_resumes_to_the_same_weights(
+    number: signal.Signals, tuning: dict[str, Any], tiny: Any, base: Path, tmp_path: Path, train_run: Any, weights: Any
+) -> None:
+    data = tiny.write_rows(tmp_path / "rows.jsonl", tiny.uneven_rows(240))
+    whole = train_run("sft", data, "whole", **LONG | tuning)
+    settings = {"model_name_or_path": base, "dataset_name": data, "output_dir": tmp_path / "stopped"}
+    overrides = tiny.settings(**settings | LONG | tuning)
+    code, told = stop_after(start("sft", overrides), tmp_path / "stopped" / "metrics.jsonl", 12, number)
+    assert code == 75, told
+    assert "--resume" in told
+    assert "Traceback" not in told
+    stopped = Run(tmp_path / "stopped")
+    assert stopped.manifest["status"] == "interrupted"
+    assert not (stopped.path / "model").exists()
+    assert not (stopped.path / ".lock").exists()
+    assert 12 <= int(next((stopped.path / "checkpoints").iterdir()).name.split("-")[1]) < 180
+    resumed = train_run("sft", data, "stopped", resume=True, **LONG | tuning)
+    ours, theirs = weights(resumed.path / "model"), weights(whole.path / "model")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert resumed.manifest["status"] == "done"
+    seen = {line["step"]: line["tokens_seen"] for line in resumed.metrics() if "tokens_seen" in line}
+    assert seen == {line["step"]: line["tokens_seen"] for line in whole.metrics() if "tokens_seen" in line}
+
+
+def test_preferences_resume_to_the_same_weights(tiny: Any, tmp_path: Path, train_run: Any, weights: Any) -> None:
+    steps = {"per_device_train_batch_size": 4, "num_train_epochs": 3, "save_strategy": "steps", "save_steps": 5}
+    rows = tiny.uneven_pairs(16)
+    whole = train_run("dpo", rows, "whole", **steps, learning_rate=1e-3)
+    for name in ("model", "checkpoints/checkpoint-12", "checkpoints/checkpoint-10"):
+        if name != "checkpoints/checkpoint-10":
+            (whole.path / name).rename(tmp_path / name.rpartition("/")[2])
+    train_run("dpo", rows, "whole", resume=True, **steps, learning_rate=1e-3)
+    ours, theirs = weights(whole.path / "model"), weights(tmp_path / "model")
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tiny: Any, train_run: Any) -> None:
+    run = train_run("sft", tiny.uneven_rows(4), max_steps=1)
+    before = (run.path / "manifest.json").read_text()
+    with pytest.raises(RunError, match=r"already holds a run \(status: done\).*--overwrite") as caught:
+        train_run("sft", tiny.uneven_rows(4), max_steps=1)
+    assert caught.value.exit_code == 2
+    assert (run.path / "manifest.json").read_text() == before
+
+
+def test_overwriting_leaves_foreign_files_alone(tiny: Any, train_run: Any) -> None:
+    run = train_run("sft", tiny.uneven_rows(4), max_steps=1)
+    (run.path / "notes.txt").write_text("mine")
+    (run.path / "report.html").write_text("old")
+    train_run("sft", tiny.uneven_rows(4), max_steps=2, overwrite=True)
+    assert (run.path / "notes.txt").read_text() == "mine"
+    assert (run.path / "report.html").read_text() != "old"
+    assert [line["step"] for line in run.metrics() if "loss" in line] == [1, 2]
+
+
+def test_a_run_that_failed_before_its_first_step_can_simply_be_started_again(
+    tiny: Any, train_run: Any, tmp_path: Path
+) -> None:
+    from poise.errors import DataError
+
+    with pytest.raises(DataError):
+        train_run("sft", [{"messages": "not turns"}])
+    train_run("sft", tiny.uneven_rows(4), max_steps=1)
+
+
+def test_resuming_needs_a_checkpoint(tiny: Any, train_run: Any, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no complete checkpoint; start without --resume"):
+        train_run("sft", tiny.uneven_rows(4), resume=True)
+
+
+def test_a_checkpoint_on_other_data_is_not_resumed(tiny: Any, train_run: Any) -> None:
+    steps = {"per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 2}
+    train_run("sft", tiny.uneven_rows(16), **steps)
+    with pytest.raises(RunError, match="rows have changed"):
+        train_run("sft", tiny.uneven_rows(17), resume=True, **steps)
+
+
+def test_a_half_written_checkpoint_is_passed_over_and_cleared(tiny: Any, train_run: Any) -> None:
+    from poise.train.trainer import newest_checkpoint
+
+    steps = {"per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 2}
+    run = train_run("sft", tiny.uneven_rows(16), **steps)
+    checkpoints = run.path / "checkpoints"
+    stale = checkpoints / ".staging" / "checkpoint-9"
+    stale.mkdir(parents=True)
+    (stale / "trainer_state.json").write_text("{}")
+    (checkpoints / "checkpoint-99").mkdir()
+    assert newest_checkpoint(checkpoints) == checkpoints / "checkpoint-4"
+    (checkpoints / "checkpoint-4").rename(run.path / "away")
+    train_run("sft", tiny.uneven_rows(16), resume=True, **steps)
+    assert sorted(path.name for path in checkpoints.iterdir() if path.name != "checkpoint-99") == [
+        "checkpoint-2",
+        "checkpoint-4",
+    ]
+
+
+def test_a_second_process_in_the_same_folder_is_refused_with_the_holders_number(
+    tiny: Any, base: Path, tmp_path: Path, train_run: Any
+) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"from pathlib import Path; from poise.run import Run; Run(Path({str(tmp_path / 'run')!r}))"
+         ".lock(); print('held', flush=True); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ResourceError, match=f"in use by process {holder.pid} ") as caught:
+            train_run("sft", tiny.uneven_rows(4), max_steps=1)
+        assert caught.value.exit_code == 4
+    finally:
+        holder.kill()
+        holder.communicate()
+    train_run("sft", tiny.uneven_rows(4), max_steps=1)
+
+
+def test_the_lock_of_an_earlier_process_with_our_number_is_taken_over(
+    tiny: Any, train_run: Any, tmp_path: Path
+) -> None:
+    """In a container every process is number 7: the start time tells them apart."""
+    import socket
+
+    (tmp_path / "run").mkdir()
+    lock = {"pid": os.getpid(), "host": socket.gethostname(), "since": 1.0}
+    (tmp_path / "run" / ".lock").write_text(json.dumps(lock))
+    train_run("sft", tiny.uneven_rows(4), max_steps=1)

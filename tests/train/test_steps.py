@@ -1,0 +1,91 @@
+"""An optimizer step is the recipe's, however it is cut: same losses, same weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+CUTS: dict[str, dict[str, Any]] = {
+    "4 x 2": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
+    "1 x 8": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
+    "micro-batches of 40 tokens": {"tokens_per_micro_batch": 40},
+    "every row alone": {"tokens_per_micro_batch": 1},
+    "nothing shared": {"prefix_sharing": "off"},
+}
+
+
+@pytest.mark.parametrize("verb", ["sft", "dpo", "orpo"])
+def test_cutting_a_step_changes_neither_losses_nor_weights(
+    verb: str, tiny: Any, train_run: Any, weights: Any, losses: Any
+) -> None:
+    rows = tiny.uneven_rows(24) if verb == "sft" else tiny.uneven_pairs(24)
+    steps = {"learning_rate": 1e-3, "per_device_train_batch_size": 8, "num_train_epochs": 2}
+    whole = train_run(verb, rows, "whole", **steps)
+    expected = weights(whole.path / "model")
+    assert len(losses(whole)) == 6
+    for name, cut in CUTS.items():
+        run = train_run(verb, rows, name, **steps | cut)
+        assert losses(run) == pytest.approx(losses(whole), abs=1e-6), name
+        for key, tensor in weights(run.path / "model").items():
+            assert torch.allclose(tensor, expected[key], rtol=0, atol=1e-5), f"{name}: {key}"
+
+
+def test_the_loss_is_the_mean_over_all_trained_tokens_of_the_step(tiny: Any, train_run: Any, base: Path) -> None:
+    """Derived with transformers alone: every row by itself, summed, divided by the count of trained tokens."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    rows = tiny.uneven_rows(8)
+    run = train_run("sft", rows, per_device_train_batch_size=8, max_steps=1)
+    tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base)
+    total, count = 0.0, 0
+    for row in rows:
+        question, answer = (message["content"] for message in row["messages"])
+        prompt = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+        before = tokenizer(prompt)["input_ids"]
+        completion = tokenizer(f"{answer}<|im_end|>")["input_ids"]
+        ids = torch.tensor([before + completion])
+        logps = model(ids).logits[0].log_softmax(-1)[torch.arange(ids.shape[1] - 1), ids[0, 1:]]
+        total -= logps[len(before) - 1 :].sum().item()
+        count += len(completion)
+    assert run.metrics()[0]["loss"] == pytest.approx(total / count, abs=1e-5)
+
+
+def test_continued_pretraining_joins_nothing_across_packed_documents(tiny: Any, base: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from poise.batch.batch import make_batch
+    from poise.batch.score import Scorer
+    from poise.recipe import load_recipe
+    from poise.train.train import prepare
+
+    texts = [" ".join(tiny.WORDS[index : index + 4 + index % 5]) for index in range(12)]
+    data = tiny.write_rows(tmp_path / "documents.jsonl", [{"text": text} for text in texts])
+    overrides = tiny.settings(model_name_or_path=base, dataset_name=data, output_dir=tmp_path / "run", max_length=32)
+    prepared = prepare(load_recipe("cpt", None, overrides))
+    packed = prepared.rendered.train
+    assert len(packed) < len(texts)
+    assert all(row.tokens <= 32 for row in packed)
+    scorer = Scorer(AutoModelForCausalLM.from_pretrained(base).eval())
+    apart = {row.id: row for row in prepared.renderer.rows(prepared.loaded.train)}
+    for row in packed:
+        with torch.no_grad():
+            together = scorer(make_batch([row])).values
+            alone = torch.cat([scorer.one_by_one(make_batch([apart[each]])).values for each in row.id.split("+")])
+        assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_a_long_document_is_cut_and_all_of_it_is_used(tiny: Any, train_run: Any) -> None:
+    text = " ".join(tiny.WORDS * 4)
+    run = train_run("cpt", [{"text": text}, {"text": "apple"}], max_length=32, max_steps=1)
+    assert run.ledger()["dropped"] == {}
+    assert run.manifest["data"]["rows"] > 1
+    assert run.manifest["data"]["tokens"] >= len(tiny.WORDS) * 4
+
+
+def test_the_planned_number_of_steps_is_the_number_trained(tiny: Any, train_run: Any, losses: Any) -> None:
+    for epochs in (1, 1.5, 2.4):
+        run = train_run(
+            "sft", tiny.uneven_rows(11), f"{epochs}", per_device_train_batch_size=4, num_train_epochs=epochs
+        )
+        assert run.manifest["optimizer_steps"] == len(losses(run)), epochs
