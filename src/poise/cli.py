@@ -1,5 +1,6 @@
 """The command line. Every objective is a verb by its file name; a command imports its code inside the function."""
 
+import errno
 import json
 import sys
 import traceback
@@ -95,12 +96,19 @@ def plan(arguments: tuple[str, ...], verb: str | None, no_data: bool, as_json: b
 def mask(arguments: tuple[str, ...], verb: str | None, row: int, as_json: bool) -> None:
     """Show a row as the model sees it, in colour."""
     from rich.console import Console
+    from rich.text import Text
 
     from poise.plan import mask as make_mask
 
     path, overrides = split_arguments(arguments)
-    as_data, view = make_mask(path, overrides, verb=verb, number=row)
-    emit(as_json, lambda: as_data, show=lambda _: Console().print(view))
+    views: list[Text] = []
+
+    def build() -> dict[str, Any]:
+        as_data, view = make_mask(path, overrides, verb=verb, number=row)
+        views.append(view)
+        return as_data
+
+    emit(as_json, build, show=lambda _: Console().print(*views))
 
 
 @poise.command()
@@ -153,7 +161,10 @@ def split_arguments(arguments: tuple[str, ...]) -> tuple[Path | None, list[str]]
     paths = [argument for argument in arguments if "=" not in argument]
     for argument in paths:
         if argument.startswith("-"):
-            raise RecipeError(f"unknown option {argument}\n    to do:  recipe keys are written {argument}=VALUE")
+            near = did_you_mean(
+                argument, ("--resume", "--overwrite", "--json", "--verb", "--row", "--no-data", "--help")
+            )
+            raise RecipeError(f"unknown option {argument}{near}\n    to do:  recipe keys are written {argument}=VALUE")
     if len(paths) > 1:
         raise RecipeError(f"one recipe at a time, got {', '.join(paths)}; everything else is key=value")
     return (Path(paths[0]) if paths else None), [argument for argument in arguments if "=" in argument]
@@ -179,16 +190,22 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     try:
-        poise.main(standalone_mode=False)
+        poise.main(prog_name="poise", standalone_mode=False)
     except PoiseError as error:
         _fail(str(error), error.exit_code, debug)
-    except click.exceptions.Abort:
-        _fail("stopped", 130, debug)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
     except click.ClickException as error:
         _fail(error.format_message(), 2, debug)
-    except KeyboardInterrupt:
-        _fail("stopped at once; nothing was saved after the newest checkpoint", 130, debug)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _fail("at once; nothing was saved after the newest checkpoint", 130, debug)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _fail(
+                f"{error.strerror}: {error.filename or 'while writing'}\n    to do:  free some space, then --resume",
+                4,
+                debug,
+            )
         if type(error).__name__ == "OutOfMemoryError":
             _fail(
                 f"out of memory: {error}\n    to do:  tokens_per_micro_batch=… smaller, the result is the same",
@@ -205,7 +222,7 @@ def main() -> None:
 def _fail(message: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    click.echo(f"{'stopped' if code == 75 else 'error'}: {message}", err=True)
+    click.echo(f"{'stopped' if code in (75, 130) else 'error'}: {message}", err=True)
     if "--json" in sys.argv:
         click.echo(json.dumps({"error": message, "exit_code": code}))
     sys.exit(code)

@@ -7,6 +7,7 @@ from typing import Any
 
 from poise import progress
 from poise.batch.render import Renderer
+from poise.batch.row import Row
 from poise.evaluate.generate import Answer, answer, compare
 from poise.evaluate.questions import Question, load_questions, questions_from
 from poise.recipe import Recipe
@@ -25,10 +26,12 @@ class Evidence:
 
     def __init__(self, recipe: Recipe, run: Run) -> None:
         self.recipe, self.run = recipe, run
+        file = recipe.poise.questions
+        self._given = load_questions(Path(file)) if file else []
 
     def __call__(self, label: str, model: Any, renderer: Renderer, loaded: Loaded) -> None:
         """Answer and store; after training, lay both side by side."""
-        questions = self.questions(loaded)
+        questions = self.questions(loaded, renderer)
         if not questions:
             return
         answers = answer(model, renderer, questions, max_new_tokens=self.recipe.poise.max_new_tokens, label=label)
@@ -37,11 +40,12 @@ class Evidence:
             given = {name: self.read(name) for name in ("before", "after")}
             write_evidence(self.run.path, questions, {name: kept for name, kept in given.items() if kept})
 
-    def questions(self, loaded: Loaded) -> list[Question]:
+    def questions(self, loaded: Loaded, renderer: Renderer) -> list[Question]:
         """Return the recipe's question file, else prompts of held-out rows, else of training rows."""
-        if self.recipe.poise.questions:
-            return load_questions(Path(self.recipe.poise.questions))
-        return questions_from(loaded.held_out or loaded.train, self.recipe.poise.question_count)
+        if self._given:
+            return self._given
+        rows = loaded.held_out or loaded.train
+        return questions_from(rows, self.recipe.poise.question_count, lambda row: isinstance(renderer.row(row), Row))
 
     def read(self, label: str) -> list[Answer]:
         """Return stored answers, an empty list where none are."""

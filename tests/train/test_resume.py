@@ -23,6 +23,12 @@ LONG = {
     "save_strategy": "steps",
     "save_steps": 1000,
 }
+HOLD = """
+import sys, pathlib, poise.run
+poise.run.Run(pathlib.Path(sys.argv[1])).lock()
+print("held", flush=True)
+input()
+"""
 LORA = {"use_peft": True, "lora_r": 4, "lora_dropout": 0.3, "lora_target_modules": "all-linear"}
 
 
@@ -155,9 +161,7 @@ def test_a_second_process_in_the_same_folder_is_refused_with_the_holders_number(
     tiny: Any, base: Path, tmp_path: Path, train_run: Any
 ) -> None:
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"from pathlib import Path; from poise.run import Run; Run(Path({str(tmp_path / 'run')!r}))"
-         ".lock(); print('held', flush=True); input()"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", HOLD, str(tmp_path / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )  # fmt: skip
     try:
         assert holder.stdout is not None

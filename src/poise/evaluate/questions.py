@@ -10,7 +10,7 @@ a word or phrase, or a list of which any one will do; without it the answer is s
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -63,14 +63,16 @@ def load_questions(path: Path) -> list[Question]:
     return questions
 
 
-def questions_from(examples: Iterable[Example], count: int) -> list[Question]:
+def questions_from(
+    examples: Iterable[Example], count: int, can_be_asked: Callable[[Example], bool] = lambda example: True
+) -> list[Question]:
     """Take the prompts of `count` Examples, chosen by content id so that the choice does not depend on order."""
     questions: dict[tuple[Any, ...], Question] = {}
     for example in sorted(examples, key=lambda example: example.id):
         if len(questions) >= count:
             break
         question = _ask(example)
-        if question is not None:
+        if question is not None and can_be_asked(example):
             questions.setdefault((question.prompt, question.text), question)
     return list(questions.values())
 

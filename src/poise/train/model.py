@@ -136,7 +136,7 @@ def make_trainable(model: Any, section: ModelSection, prepared: PreparedTokenize
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     _set_stop_tokens(base, prepared)
     if not section.use_peft:
-        return model.merge_and_unload() if isinstance(model, PeftModel) else model
+        return model.merge_and_unload().requires_grad_(True) if isinstance(model, PeftModel) else model
     if isinstance(model, PeftModel):
         return model
     if section.load_in_4bit or section.load_in_8bit:
