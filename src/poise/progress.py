@@ -42,7 +42,7 @@ class Stage:
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._started
         left = elapsed / self.done * (self.total - self.done) if self.done else 0.0
-        pairs = {"stage": self.name, "done": f"{self.done}/{self.total}"}
+        pairs = {"stage": _short(self.name), "done": f"{self.done}/{self.total}"}
         pairs |= {key.replace(" ", "_"): _short(value) for key, value in facts.items()}
         pairs |= {"elapsed_s": f"{elapsed:.0f}", "left_s": f"{left:.0f}"}
         say(" ".join(f"{key}={value}" for key, value in pairs.items()))

@@ -136,9 +136,13 @@ class Run:
         return counts
 
     def append_metrics(self, values: dict[str, Any]) -> None:
-        """Add one line to metrics.jsonl."""
-        with (self.path / METRICS).open("a") as file:
-            file.write(json.dumps(values) + "\n")
+        """Add one line to metrics.jsonl, in the place of a last one that a kill cut off."""
+        with (self.path / METRICS).open("ab+") as file:
+            file.seek(max(0, file.tell() - 1))
+            if file.read() not in (b"", b"\n"):
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(json.dumps(values).encode() + b"\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """All logged steps, training and evaluation in one line; after a resume, the later values of a step hold."""

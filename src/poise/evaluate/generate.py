@@ -65,7 +65,7 @@ def compare(
     scored = {question.set for question in questions if question.expected}
     sets: list[dict[str, Any]] = []
     for name in sorted(scored):
-        of_set = [index for index, question in enumerate(questions) if question.set == name]
+        of_set = [index for index, question in enumerate(questions) if question.set == name and question.expected]
         counts = {label: sum(given[index].score or 0 for index in of_set) for label, given in answers.items()}
         sets.append(
             {

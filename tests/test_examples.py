@@ -1,0 +1,79 @@
+"""Examples: values with an id of their content alone, and JSON that gives the same value back."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poise.examples import (
+    KINDS,
+    Conversation,
+    Document,
+    Example,
+    LabeledConversation,
+    Message,
+    PreferencePair,
+    content_id,
+    from_json,
+    to_json,
+)
+
+messages = st.builds(Message, st.sampled_from(("system", "user", "assistant", "tool")), st.text())
+turns = st.lists(messages, max_size=3).map(tuple)
+places = {"source": st.text(max_size=5), "lineage": st.lists(st.text(max_size=5), max_size=2).map(tuple)}
+examples = st.one_of(
+    st.builds(Document, st.text(), **places),
+    st.builds(Conversation, turns, **places),
+    st.builds(PreferencePair, turns, turns, turns, **places),
+    st.builds(LabeledConversation, turns, st.booleans(), **places),
+)
+
+
+@given(examples)
+def test_json_gives_the_same_example_back(example: Example) -> None:
+    assert from_json(json.loads(json.dumps(to_json(example)))) == example
+
+
+@given(examples)
+def test_where_an_example_came_from_does_not_change_its_id(example: Example) -> None:
+    moved = dataclasses.replace(example, source="elsewhere", lineage=("elsewhere:1",))
+    assert moved.id == example.id == content_id(example)
+    assert len(example.id) == 16
+
+
+def test_content_and_kind_change_the_id() -> None:
+    ask, reply = Message("user", "a"), Message("assistant", "b")
+    ids = [
+        Document("a").id,
+        Document("a ").id,
+        Conversation((ask, reply)).id,
+        Conversation((reply, ask)).id,
+        Conversation((ask, Message("user", "b"))).id,
+        LabeledConversation((ask, reply), True).id,
+        LabeledConversation((ask, reply), False).id,
+        PreferencePair((ask,), (reply,), ()).id,
+        PreferencePair((ask,), (), (reply,)).id,
+        PreferencePair((ask, reply), (), ()).id,
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_id_is_the_same_in_every_process() -> None:
+    program = "from poise.examples import Document; print(Document('naïve').id)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == Document("naïve").id
+
+
+def test_examples_are_frozen_and_can_be_kept_in_sets() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Document("a").text = "b"  # type: ignore[misc]
+    assert len({Document("a"), Document("a"), Document("b")}) == 2
+
+
+def test_every_kind_is_known_by_its_name() -> None:
+    assert set(KINDS) == {"document", "conversation", "preference_pair", "labeled_conversation"}
+    assert all(kind == cls.kind for kind, cls in KINDS.items())
