@@ -65,7 +65,10 @@ def segment(generator: np.random.Generator, tokens: int, parent: int = -1, train
 
 
 def some_rows() -> list[Row]:
-    """Two pairs, a packed conversation with a masked turn, and a tree three segments deep; all longer than a window."""
+    """Two pairs, a conversation with a masked stretch, and two trees three segments deep; all longer than a window.
+
+    The last tree lists a leaf before another branch's inner segment, so spelling it out changes the order of tokens.
+    """
     draw = np.random.default_rng(0)
     conversation = segment(draw, 12)
     conversation.trained[3:6] = False
@@ -81,6 +84,15 @@ def some_rows() -> list[Row]:
                 segment(draw, 6, 1),
                 segment(draw, 2, 1),
                 segment(draw, 6, 0),
+            ),
+        ),
+        Row(
+            "breadth first",
+            (
+                segment(draw, 2, trained=False),
+                segment(draw, 3, 0),
+                segment(draw, 6, 0),
+                segment(draw, 4, 1),
             ),
         ),
     ]
@@ -334,6 +346,20 @@ def test_a_mask_is_refused(tiny_llama: Any) -> None:
     heads = torch.zeros(1, 2, 3, 8)
     with pytest.raises(ModelError, match="a mask of its own"):
         segment_attention(tiny_llama, heads, heads, heads, torch.ones(3, 3), segments=Layout([3], [()]))
+
+
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_dropout_is_honoured(tiny_llama: Any, softcap: float | None) -> None:
+    """At 0.5 a weight is dropped or doubled: three draws differ from each other and from none."""
+    torch.manual_seed(0)
+    heads = torch.randn(1, 2, 3, 8)
+    outputs = [
+        segment_attention(
+            tiny_llama, heads, heads, heads, None, None, rate, segments=Layout([3], [()]), softcap=softcap
+        )
+        for rate in (0.0, 0.5, 0.5, 0.5)
+    ]
+    assert len({float(output.sum()) for output, _ in outputs}) == 4
 
 
 # Borrowing another attention -----------------------------------------------------------------------------------------
