@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 TOKENIZERS: dict[str, dict[str, Any]] = {
     "eos is not the template's end of turn": {"eos": "<|endoftext|>", "pad": "<|pad|>"},
@@ -28,7 +28,10 @@ def test_a_trained_model_stops_by_itself_when_reloaded(case: str, tiny: Any, tmp
     assert_stops_and_repeats(model, run.path / "model", tiny)
 
 
-def test_an_adapter_stops_by_itself_when_reloaded_through_peft(tiny: Any, tmp_path: Path, train_run: Any) -> None:
+def test_an_adapter_stops_with_the_generation_settings_saved_beside_it(
+    tiny: Any, tmp_path: Path, train_run: Any
+) -> None:
+    """Peft takes the settings of the base, which knows no stop token here; the adapter's own must be enough."""
     base = tiny.make_base(tmp_path / "base")
     before = train_run("sft", tiny.copy_rows(), "before", model_name_or_path=base, **LEARNED)
     lora = {"use_peft": True, "lora_r": 16, "lora_dropout": 0, "lora_target_modules": "all-linear"}
@@ -36,7 +39,12 @@ def test_an_adapter_stops_by_itself_when_reloaded_through_peft(tiny: Any, tmp_pa
         "sft", tiny.copy_rows(), model_name_or_path=before.path / "model", **LEARNED | {"max_steps": 150}, **lora,
         chat_template="zephyr",
     )  # fmt: skip
+    forgetful = AutoModelForCausalLM.from_pretrained(before.path / "model")
+    forgetful.generation_config.eos_token_id = forgetful.config.eos_token_id = None
+    forgetful.save_pretrained(before.path / "model")
     model = AutoPeftModelForCausalLM.from_pretrained(run.path / "model")
+    assert model.generation_config.eos_token_id is None
+    model.generation_config = GenerationConfig.from_pretrained(run.path / "model")
     assert_stops_and_repeats(model, run.path / "model", tiny)
 
 
