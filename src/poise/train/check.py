@@ -99,4 +99,4 @@ def _first(rows: Sequence[Row]) -> list[Row]:
         if sum(each.tokens for each in chosen) + row.tokens > TOKENS_CHECKED:
             break
         chosen.append(row)
-    return chosen
+    return chosen if len(chosen) > 1 else chosen * 2  # one sequence alone cannot show that rows mix

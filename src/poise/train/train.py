@@ -254,7 +254,7 @@ def _settle(recipe: Recipe, scorer: Scorer) -> None:
         disable_dropout(scorer)
     if recipe.training.get("activation_checkpointing"):
         options = recipe.training.get("activation_checkpointing_kwargs") or {"use_reentrant": False}
-        scorer.causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+        scorer.causal_lm.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
         if options.get("use_reentrant"):
             scorer.causal_lm.enable_input_require_grads()
 
