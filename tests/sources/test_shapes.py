@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -197,3 +198,11 @@ def test_label_of_a_csv_is_a_word(tmp_path: Any):
     path.write_text("prompt,completion,label\nHi,Hello,True\nHi,What?,false\n")
     examples = load(SourceSpec(str(path))).examples
     assert [content(example) for example in examples] == [((HI, HELLO), True), ((HI, WHAT), False)]
+
+
+def test_a_labelled_row_is_never_read_as_a_plain_conversation(tmp_path: Any):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"prompt": "Hi", "completion": "Go away", "label": False}) + "\n")
+    (example,) = load(SourceSpec(str(path)), prefer=Conversation).examples
+    assert isinstance(example, LabeledConversation)
+    assert not example.desirable

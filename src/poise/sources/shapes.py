@@ -43,6 +43,8 @@ def shape_of(head: Sequence[Columns], text_column: str, prefer: type[Example] | 
     for columns in (filled, present):
         fitting = [shape for shape in shapes(text_column) if columns.issuperset(shape.needs)]
         wanted = [shape for shape in fitting if shape.kind is prefer]
+        if fitting and fitting[0].kind is LabeledConversation:
+            return fitting[0]  # an answer marked bad must not be read as one to learn
         if fitting:
             return (wanted or fitting)[0]
     return None
