@@ -176,7 +176,6 @@ def test_every_command_of_a_page_does_what_the_page_says(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("'slow' not in config.option.markexpr", reason="takes a minute or more: pytest -m slow")
 @pytest.mark.timeout(1800)
 def test_the_demo_prints_what_the_readme_shows(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -39,7 +39,7 @@ def test_a_ruined_model_is_bad_though_reward_accuracy_is_perfect(scored):
     assert found.headline == "DPO ruined the model: facts fell from 100 % to 12 % while reward accuracy reads 1.00."
     assert found.details[:2] == (
         "Likely cause: a learning rate that peaked at 1e-4; the chosen answers themselves became less likely.",
-        "To do: train dpo again with a tenth of the learning rate (1e-5), and add an SFT term on the chosen answers.",
+        "To do: train dpo again with a tenth of the learning rate (1e-5).",
     )
     # tenths of 11 logged steps are one step each: -20 and -20 - 4 * 10
     assert any("fell by 40.0 nats (−20 → −60" in line for line in found.details)

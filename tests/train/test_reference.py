@@ -128,6 +128,14 @@ def test_an_adapter_on_another_base_is_refused(tiny: Any, train_run: Any, tmp_pa
         train_run("dpo", tiny.uneven_pairs(4), "dpo", **STEP, **LORA, model_name_or_path=taught.path / "model")
 
 
+def test_an_adapter_keeps_its_shape_whatever_the_recipe_says(tiny: Any, train_run: Any) -> None:
+    taught = train_run("sft", tiny.uneven_rows(4), "sft", **STEP, use_peft=True, lora_r=4)
+    pairs, model = tiny.uneven_pairs(4), taught.path / "model"
+    with pytest.raises(ModelError, match="an adapter with lora_r 4, the recipe says 8"):
+        train_run("dpo", pairs, "other", **STEP, use_peft=True, lora_r=8, model_name_or_path=model)
+    train_run("dpo", pairs, "same", **STEP, use_peft=True, lora_r=4, model_name_or_path=model)
+
+
 def test_a_reference_that_is_not_the_policy_is_refused(tiny: Any, base: Path, tmp_path: Path) -> None:
     """A store written under this hash by other weights, its checksum correct."""
     from transformers import AutoModelForCausalLM

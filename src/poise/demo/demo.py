@@ -98,7 +98,7 @@ def _curate(folder: Path) -> None:
     """Remove copies and rows that give the test away; 20 and 10 of them were planted."""
     for name in ("documents", "conversations", "pairs"):
         counts = curate(folder / "raw" / f"{name}.jsonl", folder / "data" / name, test=folder / "questions.jsonl")
-        told = ", ".join(f"{count} {reason}" for reason, count in counts["dropped"].items()) or "nothing"
+        told = ", ".join(f"{reason} ({count})" for reason, count in counts["dropped"].items()) or "nothing"
         progress.say(f"curate {name}: {counts['in']} rows in, {counts['used']} kept, dropped: {told}")
 
 

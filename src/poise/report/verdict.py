@@ -164,7 +164,7 @@ def _cause_and_remedy(stage: Stage) -> list[str]:
         causes.append("the chosen answers themselves became less likely")
     lower = f"a tenth of the learning rate ({compact(rate / 10)})" if rate else "a smaller learning rate"
     if stage.series("rewards/margins"):
-        remedy = f"train {stage.name} again with {lower}, and add an SFT term on the chosen answers"
+        remedy = f"train {stage.name} again with {lower}"
     else:
         remedy = f"train {stage.name} again with {lower} or fewer epochs, and mix in data that holds what was lost"
     return [*([f"Likely cause: {'; '.join(causes)}."] if causes else []), f"To do: {remedy}."]

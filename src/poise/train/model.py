@@ -122,7 +122,7 @@ def grow_vocabulary(model: Any, prepared: PreparedTokenizer) -> list[int]:
     if new_rows and isinstance(model, PeftModel):
         raise ModelError(
             f"the tokenizer has {len(prepared.tokenizer)} tokens, the adapter's base {rows}: "
-            "merge the adapter first, then train on the merged model"
+            "merge it first (merge_and_unload of peft), then train on the merged model"
         )
     if new_rows:
         base.resize_token_embeddings(len(prepared.tokenizer))
@@ -138,11 +138,8 @@ def make_trainable(model: Any, section: ModelSection, prepared: PreparedTokenize
     if not section.use_peft:
         return model.merge_and_unload().requires_grad_(True) if isinstance(model, PeftModel) else model
     if isinstance(model, PeftModel):
+        _refuse_other_shape(model, section)
         return model
-    if section.load_in_4bit or section.load_in_8bit:
-        from peft import prepare_model_for_kbit_training
-
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=section.lora_r,
@@ -156,6 +153,36 @@ def make_trainable(model: Any, section: ModelSection, prepared: PreparedTokenize
         trainable_token_indices=_rows_to_train(base, new_rows),
     )
     return get_peft_model(model, config)
+
+
+def _refuse_other_shape(model: Any, section: ModelSection) -> None:
+    """Refuse what a recipe says of LoRA where the adapter it goes on with has another shape."""
+    adapter = model.peft_config["default"]
+    has = {
+        "lora_r": adapter.r,
+        "lora_alpha": adapter.lora_alpha,
+        "lora_dropout": adapter.lora_dropout,
+        "lora_target_modules": adapter.target_modules,
+        "lora_modules_to_save": adapter.modules_to_save or [],
+        "use_dora": adapter.use_dora,
+        "use_rslora": adapter.use_rslora,
+    }
+    for key in has.keys() & section.model_fields_set:
+        said = getattr(section, key)
+        if said == "all-linear":  # peft spells it out in the adapter
+            continue
+        same = set(said) == set(has[key]) if isinstance(said, list) else said == has[key]
+        if said is not None and not same:
+            raise ModelError(
+                f"{section.model_name_or_path} is an adapter with {key} {_shown(has[key])}, "
+                f"the recipe says {_shown(said)}\n"
+                "    why:    training goes on with that adapter, whose shape is fixed\n"
+                f"    to do:  remove {key} from the recipe, or start from a model the adapter is merged into"
+            )
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(sorted(value)) if isinstance(value, list | set) else str(value)
 
 
 def disable_dropout(model: Any) -> None:
@@ -197,7 +224,11 @@ def _load_base(name: str, revision: str, section: ModelSection, hardware: Hardwa
         options |= {"quantization_config": _quantization(section, hardware), "device_map": {"": hardware.device}}
     with _load_errors(name):
         model: Any = AutoModelForCausalLM.from_pretrained(name, **options)
-    return model if "device_map" in options else model.to(hardware.device)
+    if "device_map" not in options:
+        return model.to(hardware.device)
+    from peft import prepare_model_for_kbit_training
+
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
 
 
 def _quantization(section: ModelSection, hardware: Hardware) -> Any:

@@ -226,10 +226,10 @@ def _starting_point(run: Run, resume: bool, overwrite: bool) -> Path | None:
         return checkpoint
     if run.is_begun and not overwrite:
         status = run.manifest.get("status")
-        go_on = " Go on with --resume, or" if checkpoint and status != "done" else ""
+        go_on = "go on with --resume, or " if checkpoint and status != "done" else ""
         raise RunError(
-            f"{run.path} already holds a run (status: {status}).{go_on} replace it with --overwrite, "
-            "or name another output_dir."
+            f"{run.path} already holds a run (status: {status})\n"
+            f"    to do:  {go_on}replace it with --overwrite, or name another output_dir"
         )
     if run.manifest:
         run.clear()
@@ -420,10 +420,13 @@ class ShowProgress(TrainerCallback):
         if self._stage and "loss" in logs:
             self._stage.advance(state.global_step, **self._facts)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Move the bar."""
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Move the bar; the last step is always logged, since the verdict quotes it."""
         if self._stage and progress.is_interactive():
             self._stage.advance(state.global_step, **self._facts)
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+        return control
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the display."""
