@@ -100,7 +100,7 @@ def test_preferences_resume_to_the_same_weights(tiny: Any, tmp_path: Path, train
 def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tiny: Any, train_run: Any) -> None:
     run = train_run("sft", tiny.uneven_rows(4), max_steps=1)
     before = (run.path / "manifest.json").read_text()
-    with pytest.raises(RunError, match=r"already holds a run \(status: done\).*--overwrite") as caught:
+    with pytest.raises(RunError, match=r"already holds a run \(status: done\)(?s:.*)--overwrite") as caught:
         train_run("sft", tiny.uneven_rows(4), max_steps=1)
     assert caught.value.exit_code == 2
     assert (run.path / "manifest.json").read_text() == before
