@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from poise.errors import DivergenceError
+from poise.errors import DivergenceError, ModelError
 
 
 @pytest.fixture
@@ -86,3 +86,30 @@ def test_the_manifest_says_how_a_run_failed(tiny: Any, train_run: Any, spoiled: 
     manifest = Run(tmp_path / "run").manifest
     assert manifest["status"] == "failed"
     assert manifest["error"].startswith("DivergenceError: step 0")
+
+
+def test_quantized_weights_without_cuda_are_refused(tiny: Any, base: Path) -> None:
+    """Seen with bitsandbytes 0.50 on the CPU: after an evaluation its layers gave a gradient of exactly 0."""
+    from poise.recipe_sections import ModelSection
+    from poise.train.model import Hardware, load_model
+
+    section = ModelSection(model_name_or_path=str(base), use_peft=True, load_in_4bit=True)
+    with pytest.raises(ModelError, match="need CUDA"):
+        load_model(section, Hardware(torch.device("cpu"), torch.float32, False))
+
+
+def test_a_first_step_without_any_gradient_stops_the_run(
+    tiny: Any, train_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chosen and a rejected log-probability that are cut from the graph move nothing."""
+    from poise.objectives.dpo import DPO
+
+    whole = DPO.__call__
+
+    def cut(self: DPO, policy: Any, reference: Any) -> Any:
+        losses, metrics = whole(self, policy, reference)
+        return losses.detach() + 0 * policy.values.sum(), metrics
+
+    monkeypatch.setattr(DPO, "__call__", cut)
+    with pytest.raises(DivergenceError, match="no gradient reaches"):
+        train_run("dpo", tiny.uneven_pairs(4), max_steps=2)

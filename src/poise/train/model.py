@@ -234,6 +234,12 @@ def _load_base(name: str, revision: str, section: ModelSection, hardware: Hardwa
 def _quantization(section: ModelSection, hardware: Hardware) -> Any:
     from importlib.util import find_spec
 
+    if hardware.device.type != "cuda":
+        raise ModelError(
+            f"load_in_4bit and load_in_8bit need CUDA, this run has {hardware.device.type}\n"
+            "    why:    bitsandbytes' kernels elsewhere give no gradient once a model was evaluated\n"
+            "    to do:  load_in_4bit=false for LoRA over whole weights"
+        )
     if find_spec("bitsandbytes") is None:
         raise ModelError("load_in_4bit and load_in_8bit need bitsandbytes: pip install 'poise[quantize]'")
     from transformers import BitsAndBytesConfig

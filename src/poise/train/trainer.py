@@ -155,6 +155,12 @@ class PoiseTrainer(Trainer):
         value = float(norm) if norm is not None else 0.0
         if not math.isfinite(value):
             raise DivergenceError(self._not_finite("gradient norm", value, self._step_rows))
+        if norm is not None and value == 0 and self.state.global_step == 0:
+            raise DivergenceError(
+                "step 1: no gradient reaches the trained weights, so nothing would be learned\n"
+                "    why:    some operation of this model or its quantized weights has no backward pass here\n"
+                "    to do:  train without quantization, or with other lora_target_modules"
+            )
         return norm
 
     @torch.no_grad()
