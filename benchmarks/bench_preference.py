@@ -23,7 +23,7 @@ TUNINGS = ("lora", "full")
 LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]}  # fmt: skip  # noqa: E501
 RATES = {"lora": 5e-5, "full": 5e-6}
 BATCH, BETA, SEED, MAX_LENGTH = 8, 0.1, 42, 1024
-MODEL = {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 6, "num_attention_heads": 8}
+LAYERS, HEADS, WIDTH = 6, 8, 128
 VOCABULARY = 4096
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' }}"
@@ -39,7 +39,7 @@ def main() -> None:
         print(json.dumps(_work(options.worker, options.tuning, Path(options.folder))))
         return
     with tempfile.TemporaryDirectory() as folder:
-        facts = prepare(Path(options.data), Path(folder), options.rows)
+        facts = prepare(Path(options.data), Path(folder), options.rows, options.width)
         cells = {}
         for tuning in options.tunings.split(","):
             for arm in ARMS:
@@ -52,7 +52,7 @@ def main() -> None:
         print(_table(result))
 
 
-def prepare(data: Path, folder: Path, rows: int | None) -> dict[str, Any]:
+def prepare(data: Path, folder: Path, rows: int | None, width: int = WIDTH) -> dict[str, Any]:
     """Write one jsonl of pairs that every arm reads, a tokenizer trained on it, a Llama, and an untrained adapter."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -68,10 +68,12 @@ def prepare(data: Path, folder: Path, rows: int | None) -> dict[str, Any]:
     tokenizer = _tokenizer(lines)
     fitting = [line for line in lines if _longest(tokenizer, json.loads(line)) <= MAX_LENGTH][:rows]
     (folder / "pairs.jsonl").write_text("".join(line + "\n" for line in fitting))
+    sizes = {"hidden_size": width, "intermediate_size": width * 43 // 16}
+    sizes |= {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
     torch.manual_seed(SEED)
     config = LlamaConfig(
         vocab_size=len(tokenizer), max_position_embeddings=MAX_LENGTH, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **MODEL,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **sizes,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     parameters = model.num_parameters()
@@ -85,7 +87,7 @@ def prepare(data: Path, folder: Path, rows: int | None) -> dict[str, Any]:
         "rows": len(fitting),
         "rows_in_file": len(found),
         "parameters": parameters,
-        "model": MODEL | {"vocab_size": VOCABULARY},
+        "model": sizes | {"vocab_size": VOCABULARY},
         "batch": BATCH,
         "dtype": "float32",
     }
@@ -241,6 +243,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="a file of preference pairs")
     parser.add_argument("--rows", type=int, help="use the first ROWS rows only")
+    parser.add_argument("--width", type=int, default=WIDTH, help="hidden size of the model")
     parser.add_argument("--tunings", default=",".join(TUNINGS), help="lora,full")
     parser.add_argument("--json", action="store_true")
     for hidden in ("--worker", "--tuning", "--folder"):
