@@ -16,8 +16,19 @@ class Message:
     content: str
 
 
+class Content:
+    """What the four Examples have in common."""
+
+    kind: ClassVar[str]
+
+    @property
+    def id(self) -> str:
+        """Hash of the content alone: equal content has equal id, wherever it came from."""
+        return content_id(cast("Example", self))
+
+
 @dataclass(frozen=True)
-class Document:
+class Document(Content):
     """Plain text, every token of which is trained on."""
 
     kind: ClassVar[str] = "document"
@@ -25,14 +36,9 @@ class Document:
     source: str = ""
     lineage: tuple[str, ...] = ()
 
-    @property
-    def id(self) -> str:
-        """Hash of the content alone: equal content has equal id, wherever it came from."""
-        return content_id(self)
-
 
 @dataclass(frozen=True)
-class Conversation:
+class Conversation(Content):
     """Messages; every assistant turn is trained on."""
 
     kind: ClassVar[str] = "conversation"
@@ -40,14 +46,9 @@ class Conversation:
     source: str = ""
     lineage: tuple[str, ...] = ()
 
-    @property
-    def id(self) -> str:
-        """Hash of the content alone: equal content has equal id, wherever it came from."""
-        return content_id(self)
-
 
 @dataclass(frozen=True)
-class PreferencePair:
+class PreferencePair(Content):
     """A prompt with a preferred and a dispreferred continuation; both may hold several turns."""
 
     kind: ClassVar[str] = "preference_pair"
@@ -57,14 +58,9 @@ class PreferencePair:
     source: str = ""
     lineage: tuple[str, ...] = ()
 
-    @property
-    def id(self) -> str:
-        """Hash of the content alone: equal content has equal id, wherever it came from."""
-        return content_id(self)
-
 
 @dataclass(frozen=True)
-class LabeledConversation:
+class LabeledConversation(Content):
     """Messages that are desirable or not, for objectives on unpaired rows (KTO)."""
 
     kind: ClassVar[str] = "labeled_conversation"
@@ -72,11 +68,6 @@ class LabeledConversation:
     desirable: bool
     source: str = ""
     lineage: tuple[str, ...] = ()
-
-    @property
-    def id(self) -> str:
-        """Hash of the content alone: equal content has equal id, wherever it came from."""
-        return content_id(self)
 
 
 Example = Document | Conversation | PreferencePair | LabeledConversation
