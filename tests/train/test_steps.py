@@ -89,3 +89,21 @@ def test_the_planned_number_of_steps_is_the_number_trained(tiny: Any, train_run:
             "sft", tiny.uneven_rows(11), f"{epochs}", per_device_train_batch_size=4, num_train_epochs=epochs
         )
         assert run.manifest["optimizer_steps"] == len(losses(run)), epochs
+
+
+def test_the_best_checkpoint_is_kept_and_loaded_at_the_end(tiny: Any, train_run: Any, tmp_path: Path) -> None:
+    """A learning rate that wrecks the model: the held-out loss is lowest at the first evaluation."""
+    from safetensors.torch import load_file
+
+    rows = tiny.write_rows(tmp_path / "data" / "train.jsonl", tiny.uneven_rows(16))
+    tiny.write_rows(tmp_path / "data" / "test.jsonl", tiny.uneven_rows(4))
+    run = train_run(
+        "sft", rows.parent, max_steps=4, learning_rate=3.0, dataset_test_split="test", eval_strategy="steps",
+        eval_steps=1, save_strategy="steps", save_steps=1, save_total_limit=1, load_best_model_at_end=True,
+    )  # fmt: skip
+    losses = {line["step"]: line["eval_loss"] for line in run.metrics()}
+    best = min(losses, key=lambda step: losses[step])
+    assert best < 4
+    kept = load_file(run.path / "checkpoints" / f"checkpoint-{best}" / "model.safetensors")
+    saved = load_file(run.path / "model" / "model.safetensors")
+    assert all(torch.equal(kept[name], saved[name]) for name in saved)

@@ -219,11 +219,14 @@ class PoiseTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         finally:
             self._staging = None
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(final)
         if self.is_world_process_zero():
+            self.state.save_to_json(str(staging / final.name / "trainer_state.json"))
             (staging / final.name / SEEN).write_text(json.dumps({"tokens_seen": self.tokens_seen}))
             (staging / final.name).rename(final)
             staging.rmdir()
-            _rotate(final.parent, self.args.save_total_limit)
+            _rotate(final.parent, self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
 
     _staging: Path | None = None
@@ -235,6 +238,9 @@ class PoiseTrainer(Trainer):
         _load_weights(self.scorer.model, Path(resume_from_checkpoint))
         seen = Path(resume_from_checkpoint) / SEEN
         self.tokens_seen = int(json.loads(seen.read_text())["tokens_seen"]) if seen.is_file() else 0
+
+    def _load_best_model(self) -> None:
+        _load_weights(self.scorer.model, Path(str(self.state.best_model_checkpoint)))
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here: a shared token is computed once, which transformers' estimate does not know."""
@@ -286,7 +292,9 @@ def _load_weights(model: Any, folder: Path) -> None:
         raise DivergenceError(f"{folder} does not hold this model: missing {missing[:3]}, unknown {unexpected[:3]}")
 
 
-def _rotate(folder: Path, keep: int | None) -> None:
+def _rotate(folder: Path, keep: int | None, best: str | None) -> None:
+    """Remove the oldest checkpoints but the best one, which may be loaded at the end."""
     steps = sorted(_complete(folder), key=_step)
     for old in steps[:-keep] if keep else []:
-        shutil.rmtree(old)
+        if str(old) != best:
+            shutil.rmtree(old)
