@@ -20,11 +20,17 @@ class Content:
     """What the four Examples have in common."""
 
     kind: ClassVar[str]
+    lineage: tuple[str, ...]
 
     @property
     def id(self) -> str:
         """Hash of the content alone: equal content has equal id, wherever it came from."""
         return content_id(cast("Example", self))
+
+    @property
+    def place(self) -> str:
+        """Where it was first read, `file:row`; empty where it was made in memory."""
+        return self.lineage[0] if self.lineage else ""
 
 
 @dataclass(frozen=True)

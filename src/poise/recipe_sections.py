@@ -266,7 +266,7 @@ class PoiseSection(Section):
     """The keys of poise's own trainer."""
 
     tokens_per_micro_batch: int | None = Field(None, ge=1)
-    """Memory knob: tokens in one forward; None measures what fits. The optimizer step stays the recipe's."""
+    """Memory knob: tokens in one forward; None takes the device's default. The optimizer step stays the recipe's."""
     prefix_sharing: Literal["auto", "on", "off"] = "auto"
     reference_cache: bool | str = True
     """Keep the reference's log-probabilities for later runs; a path says where."""

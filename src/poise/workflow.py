@@ -88,17 +88,16 @@ def told(verdict: Verdict) -> dict[str, Any]:
 
 def summary(run: Run, verdict: Verdict) -> dict[str, Any]:
     """Return the facts of a finished run as one JSON-ready mapping."""
-    manifest = run.manifest
-    last = run.metrics()[-1] if run.metrics() else {}
+    manifest, ledger, metrics = run.manifest, run.ledger(), run.metrics()
     return {
         "verb": manifest["verb"],
         "status": manifest["status"],
         "seconds": manifest["seconds"],
         "steps": manifest["optimizer_steps"],
-        "rows": {key: run.ledger()[key] for key in ("in", "used", "dropped")},
+        "rows": {key: ledger[key] for key in ("in", "used", "dropped")},
         "data": {key: manifest["data"][key] for key in ("rows", "tokens", "trained_tokens")},
         "reference": manifest["reference"],
-        "last": last,
+        "last": metrics[-1] if metrics else {},
         "evidence": run.evidence().get("sets", []),
         **told(verdict),
         "model": str(run.path / "model"),

@@ -244,7 +244,7 @@ class Renderer:
                 before = before or "".join(passage.text for passage in passages)
         except _RefusedError as refused:
             return refused.refusal
-        place = example.lineage[0] if example.lineage else example.source
+        place = example.place or example.source
         if isinstance(example, Document):
             return Row(example.id, tuple(_chunks(segments[0], self.max_length)), place)
         row = Row(example.id, tuple(segments), place)

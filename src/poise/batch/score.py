@@ -46,8 +46,7 @@ class Scorer(nn.Module):
     @property
     def causal_lm(self) -> Any:
         """The transformers model inside any PEFT wrapper."""
-        model = cast(Any, self.model)
-        return model.get_base_model() if hasattr(model, "peft_config") else model
+        return without_adapter(self.model)
 
     @property
     def config(self) -> Any:
@@ -104,6 +103,11 @@ class Scorer(nn.Module):
         logits = self.causal_lm(input_ids=alone.input_ids[None], use_cache=False).logits[0]
         picked = _at_least_float32(logits[alone.predictors])
         return picked.log_softmax(dim=-1).gather(1, alone.targets[:, None])[:, 0]
+
+
+def without_adapter(model: Any) -> Any:
+    """Return the transformers model that a PEFT wrapper holds, its layers adapted in place; others as they are."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
 def usual_attention(model: Any) -> str:

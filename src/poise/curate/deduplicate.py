@@ -14,5 +14,5 @@ class Copies:
         """Return why an Example is dropped, or None."""
         if example.id in self._first:
             return Reason("copy", f"same as {self._first[example.id]}")
-        self._first[example.id] = example.lineage[0] if example.lineage else "an earlier row"
+        self._first[example.id] = example.place or "an earlier row"
         return None

@@ -27,8 +27,7 @@ def curate(source: Path, out: Path, *, test: Path | None = None) -> dict[str, An
         if reason is None:
             kept.append(example)
         else:
-            place = example.lineage[0] if example.lineage else ""
-            drops.append(Drop("curate", example.source, place, reason.phrase, example.id, reason.evidence))
+            drops.append(Drop("curate", example.source, example.place, reason.phrase, example.id, reason.evidence))
     write_whole(out / "data.jsonl", "".join(json.dumps(_row(example), ensure_ascii=False) + "\n" for example in kept))
     return Run(out).write_ledger(loaded.rows_in, drops)
 

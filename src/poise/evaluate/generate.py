@@ -9,7 +9,7 @@ import torch
 from poise import progress
 from poise.batch.attention import use_attention
 from poise.batch.render import Renderer
-from poise.batch.score import usual_attention
+from poise.batch.score import usual_attention, without_adapter
 from poise.evaluate.questions import Question
 
 BATCH = 32
@@ -31,7 +31,7 @@ def answer(
     model: Any, renderer: Renderer, questions: Sequence[Question], *, max_new_tokens: int, label: str
 ) -> list[Answer]:
     """Answer every question, in order; prompts of similar length share a batch."""
-    causal_lm = model.get_base_model() if hasattr(model, "peft_config") else model
+    causal_lm = without_adapter(model)
     was_training = model.training
     model.eval()
     prompts = [_prompt_ids(renderer, question) for question in questions]

@@ -115,7 +115,7 @@ def _load(source: DatasetPart, section: DataSection, kinds: Sequence[str], verb:
     if wrong is not None:
         raise DataError(
             f"{source.name}: {verb} trains on {' or '.join(NOUNS[kind] for kind in kinds)}, "
-            f"but this source holds {NOUNS[wrong.kind]} ({wrong.lineage[0] if wrong.lineage else 'first row'})\n"
+            f"but this source holds {NOUNS[wrong.kind]} ({wrong.place or 'first row'})\n"
             "    to do:  use the verb for these rows, or name another source"
         )
     return found.examples
@@ -168,8 +168,7 @@ def _drop(loaded: Loaded, examples: Iterable[Example], stage: str, reason: str) 
 
 
 def _as_drop(example: Example, stage: str, reason: str, evidence: str = "") -> Drop:
-    place = example.lineage[0] if example.lineage else ""
-    return Drop(stage, example.source, place, reason, example.id, evidence)
+    return Drop(stage, example.source, example.place, reason, example.id, evidence)
 
 
 def _rows(examples: Sequence[Example], renderer: Renderer, drops: list[Drop], stage_name: str) -> Iterable[Row]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from poise.batch.attention import use_attention
-from poise.batch.score import usual_attention
+from poise.batch.score import usual_attention, without_adapter
 from poise.batch.tokens import PreparedTokenizer
 from poise.errors import ModelError
 from poise.recipe_sections import ModelSection
@@ -116,7 +116,7 @@ def grow_vocabulary(model: Any, prepared: PreparedTokenizer) -> list[int]:
     """Give every token of the tokenizer an embedding; returns the new ones, whose values are random."""
     from peft import PeftModel
 
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = without_adapter(model)
     rows = base.get_input_embeddings().weight.shape[0]
     new_rows = list(range(rows, len(prepared.tokenizer)))
     if new_rows and isinstance(model, PeftModel):
@@ -133,7 +133,7 @@ def make_trainable(model: Any, section: ModelSection, prepared: PreparedTokenize
     """Attach LoRA, go on with an adapter, or train everything; `new_rows` of the vocabulary are trained in any case."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = without_adapter(model)
     _set_stop_tokens(base, prepared)
     if not section.use_peft:
         return model.merge_and_unload().requires_grad_(True) if isinstance(model, PeftModel) else model
@@ -200,7 +200,7 @@ def save_model(model: Any, prepared: PreparedTokenizer, folder: Path, base_sha25
     """Write weights, tokenizer with template, and the stop tokens, so that default generation stops by itself."""
     from peft import PeftModel
 
-    causal_lm: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    causal_lm = without_adapter(model)
     with use_attention(causal_lm, usual_attention(causal_lm)):
         model.save_pretrained(str(folder))
     prepared.tokenizer.save_pretrained(folder)
