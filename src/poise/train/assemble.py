@@ -1,0 +1,71 @@
+"""From a recipe to a model that is ready to be trained: hardware, weights, adapter, dropout, checkpointing, a check."""
+
+from dataclasses import dataclass
+
+from transformers import set_seed
+
+from poise.batch.score import Scorer
+from poise.batch.tokens import PreparedTokenizer
+from poise.recipe import Recipe
+from poise.train.check import check_sharing
+from poise.train.data import Rendered
+from poise.train.model import (
+    Hardware,
+    choose_hardware,
+    disable_dropout,
+    grow_vocabulary,
+    load_model,
+    make_trainable,
+)
+from poise.train.reference import weights_sha256
+
+MICRO_BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 16384}
+"""Tokens of one forward pass where the recipe does not say: products are efficient and memory stays small."""
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A model as a recipe wants it trained, on its device."""
+
+    scorer: Scorer
+    hardware: Hardware
+    policy_sha256: str
+    """Hash of the weights training starts from."""
+    base_sha256: str
+    """Hash of those under the adapter; the same without one."""
+    checked: str
+    """What the check of prefix sharing found, as a sentence."""
+    micro_batch_tokens: int
+
+
+def assemble(recipe: Recipe, tokenizer: PreparedTokenizer, rendered: Rendered) -> Assembled:
+    """Load the model, attach what is trained, and score the first rows both ways."""
+    hardware = _hardware(recipe)
+    set_seed(int(recipe.training["seed"]))
+    loaded = load_model(recipe.model, hardware)
+    new_rows = grow_vocabulary(loaded.model, tokenizer)
+    policy_sha256 = weights_sha256(loaded.model) if new_rows else loaded.sha256
+    scorer = Scorer(make_trainable(loaded.model, recipe.model, tokenizer, new_rows))
+    _settle(recipe, scorer)
+    checked = check_sharing(scorer, rendered.train, hardware, recipe.poise.prefix_sharing)
+    budget = recipe.poise.tokens_per_micro_batch or MICRO_BATCH_TOKENS[hardware.device.type]
+    return Assembled(scorer, hardware, policy_sha256, loaded.base_sha256, checked, budget)
+
+
+def _hardware(recipe: Recipe) -> Hardware:
+    """Leave bfloat16 to the hardware where the recipe does not say."""
+    said = recipe.origins["bf16"].kind != "default"
+    bf16 = bool(recipe.training["bf16"]) if said else None
+    return choose_hardware(recipe.model, bf16=bf16, use_cpu=bool(recipe.training.get("use_cpu")))
+
+
+def _settle(recipe: Recipe, scorer: Scorer) -> None:
+    """Apply dropout and activation checkpointing as the recipe says."""
+    no_dropout = recipe.model.disable_dropout
+    if recipe.objective.unit == "pairs" if no_dropout is None else no_dropout:
+        disable_dropout(scorer)
+    if recipe.training.get("activation_checkpointing"):
+        options = recipe.training.get("activation_checkpointing_kwargs") or {"use_reentrant": False}
+        scorer.causal_lm.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+        if options.get("use_reentrant"):
+            scorer.causal_lm.enable_input_require_grads()
