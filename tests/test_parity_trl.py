@@ -404,7 +404,7 @@ def test_packed_padded_and_one_by_one_are_the_same_loss(renderer: Renderer, name
         ]).sum()  # fmt: skip
 
     def unshared(model: Any) -> Tensor:
-        return objective(Scorer(model, shared=False)(make_batch(rows)), whole)[0].sum()
+        return objective(Scorer(model, way="alone")(make_batch(rows)), whole)[0].sum()
 
     (loss, expected), *others = _each(
         renderer, [lambda model: padded_loss(model, rows, objective, whole), packed, alone, unshared]

@@ -8,6 +8,7 @@ TrainingArguments. A key acts, is noted with the reason why it need not, or is a
 
 import dataclasses
 import importlib.util
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -184,13 +185,13 @@ def _objective(verb: str, draft: Draft) -> tuple["type[Objective]", str]:
 
 
 def _objective_class(name: str) -> "type[Objective]":
-    """Return the one public pydantic class of an objective's file that can be called."""
+    """Return the one public class of an objective's file that has a loss."""
     module = load_named(OBJECTIVES, name)
     for found in vars(module).values():
         own = isinstance(found, type) and issubclass(found, BaseModel) and found.__module__ == module.__name__
-        if own and "__call__" in vars(found) and not found.__name__.startswith("_"):
+        if own and hasattr(found, "unit") and not (inspect.isabstract(found) or found.__name__.startswith("_")):
             return cast("type[Objective]", found)
-    raise RecipeError(f"{module.__name__} defines no objective: a pydantic model with __call__")
+    raise RecipeError(f"{module.__name__} defines no objective: a class with a unit and a loss")
 
 
 def _learns_from_pairs(name: str) -> bool:

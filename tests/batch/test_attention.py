@@ -171,7 +171,7 @@ def packed_unshared(model: Any, rows: list[Row]) -> Tensor:
 
 
 def one_by_one(model: Any, rows: list[Row]) -> Tensor:
-    return Scorer(model, shared=False)(make_batch(rows)).values
+    return Scorer(model, way="alone")(make_batch(rows)).values
 
 
 def checked_one_by_one(model: Any, rows: list[Row]) -> Tensor:

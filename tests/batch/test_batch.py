@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,17 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poise.batch.batch import Batch, is_pair, make_batch, unshared
-from poise.batch.row import Row, Segment
+from poise.batch.batch import Batch, make_batch, segment_order, unshared
+from poise.batch.row import Label, Row, Segment, without_mismatched
 
 
-def segment(ids: Sequence[int], parent: int = -1, trained: Sequence[int] | bool = True) -> Segment:
+def segment(ids: Sequence[int], parent: int = -1, trained: Sequence[int] | bool = True, **marks: Any) -> Segment:
     mask = [trained] * len(ids) if isinstance(trained, bool) else trained
-    return Segment(np.array(ids, dtype=np.int32), np.array(mask, dtype=bool), parent)
+    return Segment(np.array(ids, dtype=np.int32), np.array(mask, dtype=bool), parent, **marks)
 
 
 def a_pair(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int]) -> Row:
-    return Row("pair", (segment(prompt, trained=False), segment(chosen, 0), segment(rejected, 0)))
+    return Row("pair", (segment(prompt, trained=False), segment(chosen, 0, rank=0), segment(rejected, 0, rank=1)))
 
 
 DEEP = Row(
@@ -79,7 +80,7 @@ def test_the_first_token_of_an_answer_is_predicted_from_the_last_of_its_prompt()
 
 def test_pairs_are_named_by_their_segments() -> None:
     batch = two_pairs()
-    assert (batch.chosen.tolist(), batch.rejected.tolist(), batch.pairs) == ([1, 4], [2, 5], 2)
+    assert (batch.chosen.tolist(), batch.rejected.tolist()) == ([1, 4], [2, 5])
 
 
 def test_a_pair_after_a_conversation_is_named_by_its_place_in_the_batch() -> None:
@@ -105,7 +106,7 @@ def test_a_deep_tree_keeps_positions_ancestors_and_predictors() -> None:
     assert batch.targets.tolist() == [20, 21, 30, 41, 50]
     assert batch.predictors.tolist() == [1, 2, 3, 5, 1]
     assert batch.owners.tolist() == [1, 1, 2, 3, 4]
-    assert batch.pairs == 0
+    assert len(batch.chosen) == 0
 
 
 def test_a_token_after_an_empty_segment_is_predicted_from_the_ancestor_before_it() -> None:
@@ -123,24 +124,47 @@ def test_a_token_after_an_empty_root_is_not_predicted_from_the_neighbour() -> No
 
 def test_a_batch_without_rows_is_empty() -> None:
     batch = make_batch([])
-    assert (batch.tokens, batch.trained_tokens, batch.pairs) == (0, 0, 0)
+    assert (batch.tokens, batch.trained_tokens, len(batch.chosen)) == (0, 0, 0)
     assert batch.input_ids.dtype == torch.int64
 
 
 def test_moving_a_batch_keeps_every_tensor() -> None:
     batch = two_pairs()
     moved = batch.to("cpu")
-    for name in ("input_ids", "position_ids", "predictors", "targets", "owners", "chosen", "rejected"):
+    for name in ("input_ids", "position_ids", "predictors", "targets", "owners", "chosen", "rejected", "labeled"):
         assert torch.equal(getattr(moved, name), getattr(batch, name))
     assert moved.layout.lengths == batch.layout.lengths
 
 
-@pytest.mark.parametrize(
-    ("parents", "pair"),
-    [([-1, 0, 0], True), ([-1, 0, 1], False), ([-1, 0], False), ([-1, 0, 0, 0], False), ([-1, -1, -1], False)],
-)
-def test_a_pair_is_a_root_with_exactly_two_leaves(parents: list[int], pair: bool) -> None:
-    assert is_pair(Row("row", tuple(segment([1], parent) for parent in parents))) is pair
+def test_ranked_answers_are_compared_each_with_every_worse_one() -> None:
+    """Four answers of ranks 1, 0, 1, 2: two are equal, so five pairs."""
+    answers = [segment([20 + index], 0, rank=rank) for index, rank in enumerate((1, 0, 1, 2))]
+    row = Row("ranked", (segment([1], trained=False), *answers))
+    assert row.pairs == [(1, 4), (2, 1), (2, 3), (2, 4), (3, 4)]
+    batch = make_batch([a_pair([1], [2], [3]), row])
+    assert batch.chosen.tolist() == [1, 4, 5, 5, 5, 6]
+    assert batch.rejected.tolist() == [2, 7, 4, 6, 7, 7]
+
+
+def test_unpaired_answers_keep_their_labels_and_mismatched_ones_are_apart() -> None:
+    def row(label: Label) -> Row:
+        answers = (segment([2], 0, label=label), segment([3], 0, label="mismatched"))
+        return Row(label, (segment([1], trained=False), *answers))
+
+    rows = [row("desirable"), row("undesirable")]
+    batch = make_batch(rows)
+    assert (batch.labeled.tolist(), batch.desirable.tolist()) == ([1, 4], [True, False])
+    assert batch.mismatched.tolist() == [2, 5]
+    lean = make_batch([without_mismatched(row) for row in rows])
+    assert (lean.labeled.tolist(), lean.mismatched.tolist(), lean.tokens) == ([1, 3], [], 4)
+
+
+@given(st.lists(rows(), max_size=4))
+def test_values_of_spelled_out_sequences_find_their_segments(drawn: list[Row]) -> None:
+    batch = make_batch(drawn)
+    sequences = [(row, owners) for each in drawn for row, owners in unshared(each)]
+    spelled = make_batch([row for row, _ in sequences])
+    assert torch.equal(spelled.targets[segment_order(batch)], batch.targets)
 
 
 # What attention may see ----------------------------------------------------------------------------------------------

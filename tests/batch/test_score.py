@@ -14,7 +14,7 @@ import poise.batch.score as score
 from poise.batch.attention import NAME
 from poise.batch.batch import make_batch
 from poise.batch.row import Row, Segment
-from poise.batch.score import Scorer, token_logps, usual_attention
+from poise.batch.score import Scorer, Way, token_logps, usual_attention
 from poise.errors import ModelError
 from poise.train.check import check_sharing
 from poise.train.model import Hardware
@@ -79,7 +79,7 @@ def test_token_logps_are_the_log_softmax_of_the_logits(
     """Values and gradients of hidden states, weight and bias; 150 tokens are chunks of 64, 64 and 22."""
     monkeypatch.setattr(score, "CHUNK_ELEMENTS", chunk_elements)
     model, (hidden, targets) = make_model(head), states(150)
-    ours, theirs = token_logps(hidden, targets, model), expected_logps(hidden, targets, model, head)
+    ours, theirs = token_logps(hidden, targets, model)[0], expected_logps(hidden, targets, model, head)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
     expected = gradients(theirs, hidden, model)
     found = gradients(ours, hidden, model)
@@ -98,7 +98,7 @@ def test_the_written_out_projection_is_the_models_own(head: str) -> None:
         logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
         theirs = logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
         torch.testing.assert_close(expected_logps(hidden, ids[0, 1:], model, head), theirs, rtol=0, atol=1e-12)
-        torch.testing.assert_close(token_logps(hidden, ids[0, 1:], model), theirs, rtol=0, atol=1e-12)
+        torch.testing.assert_close(token_logps(hidden, ids[0, 1:], model)[0], theirs, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -107,7 +107,7 @@ def test_the_gradient_is_the_slope(head: str) -> None:
     model, (hidden, targets) = make_model(head), states(3)
 
     def logps(hidden: Tensor, *parameters: Tensor) -> Tensor:
-        return token_logps(hidden, targets, model)  # gradcheck moves the parameters in place
+        return token_logps(hidden, targets, model)[0]  # gradcheck moves the parameters in place
 
     assert torch.autograd.gradcheck(logps, (hidden, *model.lm_head.parameters()))
 
@@ -117,10 +117,10 @@ def test_a_frozen_head_gives_hidden_states_the_same_gradient(head: str, monkeypa
     """As under LoRA, where the gradient's direction is computed in the forward pass."""
     monkeypatch.setattr(score, "CHUNK_ELEMENTS", 1)
     model, (hidden, targets) = make_model(head), states(150)
-    trained = token_logps(hidden, targets, model)
+    trained = token_logps(hidden, targets, model)[0]
     expected = gradients(trained, hidden, model)["hidden"]
     model.lm_head.requires_grad_(False)
-    frozen = token_logps(hidden, targets, model)
+    frozen = token_logps(hidden, targets, model)[0]
     assert torch.equal(frozen, trained)
     torch.testing.assert_close(gradients(frozen, hidden, model)["hidden"], expected, rtol=1e-10, atol=1e-12)
 
@@ -128,7 +128,7 @@ def test_a_frozen_head_gives_hidden_states_the_same_gradient(head: str, monkeypa
 def test_a_head_can_be_trained_on_frozen_states() -> None:
     model, (hidden, targets) = make_model("Phi, with a bias"), states(5)
     expected = gradients(expected_logps(hidden, targets, model, "Phi"), hidden, model)
-    token_logps(hidden.detach(), targets, model).backward(torch.linspace(-1, 2, 5, dtype=torch.float64))
+    token_logps(hidden.detach(), targets, model)[0].backward(torch.linspace(-1, 2, 5, dtype=torch.float64))
     torch.testing.assert_close(model.lm_head.weight.grad, expected["weight"])
     torch.testing.assert_close(model.lm_head.bias.grad, expected["bias"])
 
@@ -137,7 +137,7 @@ def test_a_head_can_be_trained_on_frozen_states() -> None:
 def test_no_trained_token_is_no_value_and_no_gradient(frozen: bool) -> None:
     model, (hidden, targets) = make_model("Phi, with a bias"), states(0)
     model.lm_head.requires_grad_(not frozen)
-    values = token_logps(hidden, targets, model)
+    values = token_logps(hidden, targets, model)[0]
     assert values.shape == (0,)
     values.sum().backward()
     assert hidden.grad is not None
@@ -149,7 +149,7 @@ def test_no_trained_token_is_no_value_and_no_gradient(frozen: bool) -> None:
 def test_without_gradient_nothing_is_kept() -> None:
     model, (hidden, targets) = make_model("Llama, a plain matrix"), states(5)
     with torch.no_grad():
-        assert token_logps(hidden, targets, model).grad_fn is None
+        assert token_logps(hidden, targets, model)[0].grad_fn is None
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -161,7 +161,7 @@ def test_under_autocast_values_are_float32_and_near(frozen: bool, monkeypatch: p
     expected = gradients(exact, hidden, model)
     model.lm_head.requires_grad_(not frozen)
     with torch.autocast("cpu", torch.bfloat16):
-        values = token_logps(hidden, targets, model)
+        values = token_logps(hidden, targets, model)[0]
     found = gradients(values, hidden, model)
     assert values.dtype == torch.float32
     assert 1e-4 < (values - exact).abs().max() < 0.04
@@ -172,7 +172,7 @@ def test_under_autocast_values_are_float32_and_near(frozen: bool, monkeypatch: p
 
 def test_bfloat16_weights_give_float32_values() -> None:
     model, (hidden, targets) = make_model("Llama, a plain matrix", torch.bfloat16), states(20, torch.bfloat16)
-    values = token_logps(hidden, targets, model)
+    values = token_logps(hidden, targets, model)[0]
     assert values.dtype == torch.float32
     exact = expected_logps(hidden.float(), targets, model.float(), "Llama")
     assert (values - exact).abs().max() < 0.04
@@ -207,11 +207,15 @@ ADAPTED: dict[str, Callable[[], Any]] = {
 }
 
 
-def segment(ids: list[int], parent: int = -1, trained: bool = True) -> Segment:
-    return Segment(np.array(ids, dtype=np.int32), np.full(len(ids), trained), parent)
+def segment(ids: list[int], parent: int = -1, trained: bool = True, rank: int | None = None) -> Segment:
+    return Segment(np.array(ids, dtype=np.int32), np.full(len(ids), trained), parent, rank)
 
 
-PAIR = Row("pair", (segment([3, 4, 5, 6], trained=False), segment([7, 8, 9, 2], 0), segment([10, 3, 2], 0)))
+PAIR = Row(
+    "pair",
+    (segment([3, 4, 5, 6], trained=False), segment([7, 8, 9, 2], 0, rank=0), segment([10, 3, 2], 0, rank=1)),
+)
+WAYS: tuple[Way, ...] = ("shared", "packed", "alone")
 CONVERSATION = Row("conversation", (segment([3, 9, 4, 10, 2]),))
 
 
@@ -223,16 +227,17 @@ def test_an_adapted_head_is_scored_and_trained_as_the_model_computes_it(adapter:
     batch = make_batch([PAIR, CONVERSATION])
     weights = torch.linspace(-1, 2, batch.trained_tokens)
     found: list[tuple[Tensor, dict[str, Tensor]]] = []
-    for shared in (True, False):
+    for way in WAYS:
         model = ADAPTED[adapter]()
-        values = Scorer(model, shared=shared)(batch).values
+        values = Scorer(model, way=way)(batch).values
         (values * weights).sum().backward()
         found.append((values, {name: each.grad for name, each in model.named_parameters() if each.requires_grad}))
-    (ours, our_gradients), (theirs, their_gradients) = found
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
-    for name, gradient in their_gradients.items():
-        assert gradient.any(), name
-        assert (our_gradients[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+    *flat, (theirs, their_gradients) = found
+    for ours, our_gradients in flat:
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        for name, gradient in their_gradients.items():
+            assert gradient.any(), name
+            assert (our_gradients[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
 # The scorer ----------------------------------------------------------------------------------------------------------
@@ -240,8 +245,8 @@ def test_an_adapted_head_is_scored_and_trained_as_the_model_computes_it(adapter:
 
 def test_a_batch_that_trains_nothing_scores_to_nothing(tiny_llama: Any) -> None:
     untrained = Row("untrained", (segment([3, 4, 5], trained=False),))
-    for shared in (True, False):
-        logps = Scorer(tiny_llama, shared=shared)(make_batch([untrained]))
+    for way in WAYS:
+        logps = Scorer(tiny_llama, way=way)(make_batch([untrained]))
         assert logps.values.shape == (0,)
         assert logps.sum().tolist() == [0]
 
@@ -249,9 +254,9 @@ def test_a_batch_that_trains_nothing_scores_to_nothing(tiny_llama: Any) -> None:
 def test_turning_sharing_off_gives_the_model_its_usual_attention_back(tiny_llama: Any) -> None:
     scorer = Scorer(tiny_llama)
     assert tiny_llama.config._attn_implementation == NAME
-    scorer.share_prefixes(False)
+    scorer.compute("alone")
     assert tiny_llama.config._attn_implementation == usual_attention(tiny_llama) == "sdpa"
-    scorer.share_prefixes(True)
+    scorer.compute("shared")
     assert tiny_llama.config._attn_implementation == NAME
 
 
@@ -306,7 +311,7 @@ def a_model_without_sharing(name: str) -> Any:
 def test_a_model_that_cannot_share_falls_back_to_exact_scores(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     scorer = Scorer(a_model_without_sharing(name))
     sentence = check_sharing(scorer, [PAIR, CONVERSATION], CPU, "auto")
-    assert not scorer.shared
+    assert scorer.way == "alone"
     assert sentence.startswith(f"prefix sharing does not fit {WITHOUT_SHARING[name][0]}")
     assert "every sequence is computed alone" in " ".join(capsys.readouterr().err.split())
     with torch.no_grad():
@@ -326,21 +331,22 @@ def test_one_row_is_enough_to_find_a_state_that_runs_across_rows() -> None:
     """A row of one segment scores the same both ways, so the difference alone would not show it."""
     scorer = Scorer(a_model_without_sharing("Mamba, a state and no attention"))
     check_sharing(scorer, [CONVERSATION], CPU, "auto")
-    assert not scorer.shared
+    assert scorer.way == "alone"
 
 
 @pytest.mark.parametrize("wanted", ["auto", "on"])
 def test_a_model_that_can_share_is_said_to_be_equal(tiny_llama: Any, wanted: str) -> None:
     scorer = Scorer(tiny_llama)
     sentence = check_sharing(scorer, [PAIR, CONVERSATION], CPU, wanted)
-    assert scorer.shared
+    assert scorer.way == "shared"
     assert sentence.startswith("prefix sharing checked on 2 rows: equal to one by one within")
 
 
 def test_sharing_can_be_turned_off(tiny_llama: Any) -> None:
     scorer = Scorer(tiny_llama)
-    assert check_sharing(scorer, [PAIR], CPU, "off") == "prefix sharing is off: every sequence is computed alone"
-    assert not scorer.shared
+    sentence = check_sharing(scorer, [PAIR], CPU, "off")
+    assert sentence.startswith("packing without prefix sharing checked on 2 rows")
+    assert scorer.way == "packed"
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -9,13 +9,14 @@ last of its parent. `predictors` holds that index, so nothing is shifted and not
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from poise.batch.row import Row, Segment
+from poise.batch.logps import Logps
+from poise.batch.row import Row
 
 
 @dataclass(eq=False)
@@ -65,6 +66,12 @@ class Batch:
     """(pairs,) int64: segment of each pair's preferred answer; empty where rows are not pairs."""
     rejected: Tensor
     """(pairs,) int64: segment of each pair's dispreferred answer."""
+    labeled: Tensor
+    """(answers,) int64: segment of each unpaired answer; empty where rows have none."""
+    desirable: Tensor
+    """(answers,) bool: whether it is wanted."""
+    mismatched: Tensor
+    """(mismatched,) int64: segments of other rows' answers, for an estimate of the divergence."""
 
     @property
     def tokens(self) -> int:
@@ -76,10 +83,10 @@ class Batch:
         """Tokens the loss counts."""
         return len(self.targets)
 
-    @property
-    def pairs(self) -> int:
-        """Preference pairs."""
-        return len(self.chosen)
+    def logps(self, values: Tensor, collision: Tensor | None = None) -> Logps:
+        """Say whose log-probabilities (trained,) these are."""
+        named = {name: getattr(self, name) for name in ("chosen", "rejected", "labeled", "desirable", "mismatched")}
+        return Logps(values, self.owners, len(self.layout.lengths), **named, collision=collision)
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move the tensors to a device."""
@@ -87,7 +94,10 @@ class Batch:
         return Batch(self.rows, Layout(self.layout.lengths, self.layout.ancestors), **moved)
 
 
-_TENSORS = ("input_ids", "position_ids", "predictors", "targets", "owners", "chosen", "rejected")
+_TENSORS = (
+    "input_ids", "position_ids", "predictors", "targets", "owners",
+    "chosen", "rejected", "labeled", "desirable", "mismatched",
+)  # fmt: skip
 
 
 def make_batch(rows: Sequence[Row]) -> Batch:
@@ -101,8 +111,9 @@ def make_batch(rows: Sequence[Row]) -> Batch:
     predictors: list[np.ndarray] = []
     targets: list[np.ndarray] = []
     owners: list[np.ndarray] = []
-    chosen: list[int] = []
-    rejected: list[int] = []
+    pairs: list[tuple[int, int]] = []
+    labeled: list[tuple[int, bool]] = []
+    mismatched: list[int] = []
     offset = 0
     for row in rows:
         first = len(lengths)
@@ -124,9 +135,9 @@ def make_batch(rows: Sequence[Row]) -> Batch:
             depths.append(depth)
             offset += len(segment)
             lasts.append(offset - 1 if len(segment) else before)
-        if is_pair(row):
-            chosen.append(first + 1)
-            rejected.append(first + 2)
+        pairs += [(first + better, first + worse) for better, worse in row.pairs]
+        labeled += [(first + index, wanted) for index, wanted in row.labeled]
+        mismatched += [first + index for index, each in enumerate(row.segments) if each.label == "mismatched"]
     return Batch(
         rows=tuple(rows),
         layout=Layout(lengths, ancestors),
@@ -135,14 +146,23 @@ def make_batch(rows: Sequence[Row]) -> Batch:
         predictors=_joined(predictors),
         targets=_joined(targets),
         owners=_joined(owners),
-        chosen=torch.tensor(chosen, dtype=torch.int64),
-        rejected=torch.tensor(rejected, dtype=torch.int64),
+        chosen=torch.tensor([better for better, _ in pairs], dtype=torch.int64),
+        rejected=torch.tensor([worse for _, worse in pairs], dtype=torch.int64),
+        labeled=torch.tensor([index for index, _ in labeled], dtype=torch.int64),
+        desirable=torch.tensor([wanted for _, wanted in labeled], dtype=torch.bool),
+        mismatched=torch.tensor(mismatched, dtype=torch.int64),
     )
 
 
-def is_pair(row: Row) -> bool:
-    """Whether a row is prompt, chosen, rejected: a root with exactly two leaves."""
-    return [segment.parent for segment in row.segments] == [-1, 0, 0]
+def segment_order(batch: Batch) -> Tensor:
+    """(trained,) where each trained token of the batch is found once its rows are `unshared` and laid out in turn."""
+    order: list[np.ndarray] = []
+    offset = 0
+    for row in batch.rows:
+        owners = np.concatenate([owners for _, owners in unshared(row)])
+        order.append(offset + np.argsort(owners, kind="stable"))
+        offset += len(owners)
+    return _joined(order)
 
 
 def unshared(row: Row) -> list[tuple[Row, np.ndarray]]:
@@ -165,7 +185,8 @@ def unshared(row: Row) -> list[tuple[Row, np.ndarray]]:
         trained[0] = False
         owners = np.concatenate([np.full(len(row.segments[index]), index) for index in path])[trained]
         told.update(path)
-        sequences.append((Row(row.id, (Segment(ids, trained),), row.place), owners))
+        whole = replace(row.segments[leaf], ids=ids, trained=trained, parent=-1)
+        sequences.append((Row(row.id, (whole,), row.place), owners))
     return sequences
 
 

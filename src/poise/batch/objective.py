@@ -1,6 +1,7 @@
 """What a training method is: hyperparameters, the rows it learns from, and a loss per item from log-probabilities."""
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -9,17 +10,40 @@ from torch import Tensor
 from poise.batch.logps import Logps
 
 
+@dataclass(frozen=True)
+class MovingReference:
+    """A reference that moves: every `steps` updates it becomes mixup x policy + (1 - mixup) x reference."""
+
+    mixup: float
+    steps: int
+
+
+Unit = Literal["tokens", "pairs", "answers"]
+
+
 class Objective(BaseModel):
     """Base of every method in poise/objectives; its fields are recipe keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    unit: ClassVar[Literal["tokens", "pairs"]]
+    unit: ClassVar[Unit]
     """What a loss is counted by: an optimizer step divides the sum of losses by its number of these."""
     rows: ClassVar[tuple[str, ...]]
     """Kinds of Examples it learns from."""
     needs_reference: ClassVar[bool] = False
     """Whether it compares with the policy as it was at the start."""
+    whole_step: ClassVar[bool] = False
+    """Whether a loss depends on other items of its optimizer step; all are then scored before any is trained on."""
+
+    @property
+    def needs_collision(self) -> bool:
+        """Whether it reads `Logps.collision` of the policy."""
+        return False
+
+    @property
+    def moving_reference(self) -> MovingReference | None:
+        """How the reference follows the policy; None where it stays as it was at the start."""
+        return None
 
     @abstractmethod
     def __call__(self, policy: Logps, reference: Logps | None) -> tuple[Tensor, dict[str, Tensor]]:

@@ -247,7 +247,7 @@ class Renderer:
         place = example.place or example.source
         if isinstance(example, Document):
             return Row(example.id, tuple(_chunks(segments[0], self.max_length)), place)
-        row = Row(example.id, tuple(segments), place)
+        row = Row(example.id, _marked(example, segments), place)
         return self._refusal(example, row) or row
 
     def _refusal(self, example: Example, row: Row) -> Refusal | None:
@@ -453,6 +453,16 @@ def _texts(units: Iterable[Iterable[tuple[str, str]]]) -> Iterator[str]:
         yield anchor + text
         if anchor:
             yield anchor
+
+
+def _marked(example: Example, segments: list[Segment]) -> tuple[Segment, ...]:
+    """Say of each answer what it is to its prompt."""
+    if isinstance(example, PreferencePair):
+        return (segments[0], *(replace(answer, rank=rank) for rank, answer in enumerate(segments[1:])))
+    if isinstance(example, LabeledConversation):
+        label = "desirable" if example.desirable else "undesirable"
+        return (segments[0], *(replace(answer, label=label) for answer in segments[1:]))
+    return tuple(segments)
 
 
 def _segment(ids: Sequence[int], trained: Sequence[bool], parent: int) -> Segment:

@@ -7,10 +7,14 @@ conversation          a preference pair                     k answers to one pro
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+Label = Literal["desirable", "undesirable", "mismatched"]
+"""What an unpaired answer is: wanted, unwanted, or another row's answer put after this prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +26,9 @@ class Segment:
     trained: npt.NDArray[np.bool_]
     """(tokens,) whether the loss counts this token."""
     parent: int = -1
+    rank: int | None = None
+    """Place of an answer among those to the same prompt, 0 the best; answers of equal rank are not compared."""
+    label: Label | None = None
 
     def __len__(self) -> int:
         """Return the number of tokens."""
@@ -47,6 +54,21 @@ class Row:
         """Tokens that the loss counts; a sequence's first token is never one, nothing predicts it."""
         return sum(int(segment.trained[0 if segment.parent >= 0 else 1 :].sum()) for segment in self.segments)
 
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(preferred, dispreferred) segments: one pair of two answers, k (k - 1) / 2 of k ranked ones."""
+        ranked = [(index, segment.rank) for index, segment in enumerate(self.segments) if segment.rank is not None]
+        return [(better, worse) for better, high in ranked for worse, low in ranked if high < low]
+
+    @property
+    def labeled(self) -> list[tuple[int, bool]]:
+        """(segment, desirable) of each unpaired answer."""
+        return [
+            (index, segment.label == "desirable")
+            for index, segment in enumerate(self.segments)
+            if segment.label in ("desirable", "undesirable")
+        ]
+
     def sequence_lengths(self) -> list[int]:
         """Length of every root-to-leaf sequence, the shared part counted in each."""
         depth: list[int] = []
@@ -56,10 +78,15 @@ class Row:
         return [total for index, total in enumerate(depth) if index not in parents]
 
     def digest(self) -> str:
-        """SHA-256 over tokens, mask and shape: what a stored log-probability belongs to."""
+        """SHA-256 over tokens, mask and shape, not over ranks and labels: what a stored log-probability belongs to."""
         content = hashlib.sha256()
         for segment in self.segments:
             content.update(np.array([len(segment), segment.parent], dtype=np.int64).tobytes())
             content.update(segment.ids.astype(np.int32).tobytes())
             content.update(segment.trained.astype(np.bool_).tobytes())
         return content.hexdigest()
+
+
+def without_mismatched(row: Row) -> Row:
+    """Leave out the answers of other rows, which nothing continues."""
+    return replace(row, segments=tuple(segment for segment in row.segments if segment.label != "mismatched"))

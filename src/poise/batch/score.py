@@ -10,17 +10,21 @@ so with a frozen W (LoRA) the bracket is computed in the forward pass and nothin
 the logits of a chunk are computed again.
 """
 
-from typing import Any, cast
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from poise.batch.attention import NAME, register, use_attention
-from poise.batch.batch import Batch, make_batch, unshared
+from poise.batch.batch import Batch, Layout, make_batch, segment_order, unshared
 from poise.batch.logps import Logps
+from poise.batch.neftune import noisy_embeddings
+from poise.batch.router import Routing, router_of
 from poise.batch.row import Row
 from poise.errors import ModelError
 
@@ -28,20 +32,52 @@ CHUNK_ELEMENTS = 1 << 23
 """Logits held at once: 32 MiB in float32."""
 
 
+Way = Literal["shared", "packed", "alone"]
+"""How sequences are computed: prefixes once; side by side, each with its own copy of the prefix; one after another."""
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What one pass finds: (trained,) log-probabilities and collisions, and how tokens were sent to experts."""
+
+    values: Tensor
+    collision: Tensor | None
+    routing: Routing | None
+
+
 class Scorer(nn.Module):
     """A causal language model as a function from Batch to Logps; the module that is trained."""
 
-    def __init__(self, model: nn.Module, *, shared: bool = True) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        way: Way = "shared",
+        router_aux_loss_coef: float | None = None,
+        neftune_noise_alpha: float | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.share_prefixes(shared)
+        self.router = router_of(self.causal_lm, router_aux_loss_coef)
+        """The router loss of a mixture of experts, for `Logps.router`; None where there is none."""
+        self.neftune_noise_alpha = neftune_noise_alpha
+        """Scale of the noise on embeddings while training; None or 0 for none."""
+        self.own_logits = False
+        """Whether `alone` takes the model's own logits, for one whose projection is not understood here."""
+        self.with_collision = False
+        """Whether Logps carry `collision`, which costs another pass over the logits."""
+        self.compute(way)
 
-    def share_prefixes(self, shared: bool) -> None:
-        """Compute prefixes once, or every sequence as a row of its own with the model's usual attention."""
-        self.shared = shared
-        if shared:
+    def compute(self, way: Way) -> None:
+        """Choose how sequences are computed; `alone` is the model's usual attention, which every model has."""
+        self.way: Way = way
+        if way != "alone":
             register()
-        self.causal_lm.set_attn_implementation(NAME if shared else usual_attention(self.causal_lm))
+        self.causal_lm.set_attn_implementation(usual_attention(self.causal_lm) if way == "alone" else NAME)
+
+    def tokens(self, row: Row) -> int:
+        """Tokens that a row comes to here: a shared prefix once, else once per sequence."""
+        return row.tokens if self.way == "shared" else sum(row.sequence_lengths())
 
     @property
     def causal_lm(self) -> Any:
@@ -60,54 +96,115 @@ class Scorer(nn.Module):
 
     def forward(self, batch: Batch) -> Logps:
         """Return the log-probabilities of the batch's trained tokens."""
-        return _logps(self._shared(batch) if self.shared else self._one_by_one(batch), batch)
+        if self.way == "shared":
+            return self._logps(self._flat(batch), batch)
+        if self.way == "packed":
+            return self._logps(self._packed(batch), batch)
+        return self._logps(self._one_by_one(batch, own_logits=self.own_logits), batch)
 
     def one_by_one(self, batch: Batch) -> Logps:
         """Score each sequence alone, with the model's usual attention and its own logits: what sharing must equal."""
         with use_attention(self.causal_lm, usual_attention(self.causal_lm)):
-            return _logps(self._one_by_one(batch), batch)
+            return self._logps(self._one_by_one(batch, own_logits=True), batch)
 
-    def _shared(self, batch: Batch) -> Tensor:
-        return token_logps(self._hidden(batch)[batch.predictors], batch.targets, self.causal_lm)
+    def _logps(self, scored: _Scored, batch: Batch) -> Logps:
+        logps = batch.logps(scored.values, scored.collision)
+        if self.router is None or scored.routing is None:
+            return logps
+        return replace(logps, router=self.router.coefficient * scored.routing.loss())
 
-    def _hidden(self, batch: Batch) -> Tensor:
-        """Last hidden states (tokens, width); ModelError where a layer computed past the segments."""
-        model, layout = self.causal_lm, batch.layout
-        before = layout.attended
-        output = model.get_decoder()(
-            input_ids=batch.input_ids[None],
-            position_ids=batch.position_ids[None],
-            use_cache=False,
-            segments=layout,
-        )
-        attended, layers = layout.attended - before, self.config.get_text_config().num_hidden_layers
+    def _flat(self, batch: Batch) -> _Scored:
+        """Score in one pass; ModelError where a layer computed past the segments."""
+        before = batch.layout.attended
+        scored = self._projected(batch, position_ids=batch.position_ids[None], segments=batch.layout)
+        attended, layers = batch.layout.attended - before, self.config.get_text_config().num_hidden_layers
         if attended < layers:
             raise ModelError(
                 f"{layers - attended} of {layers} layers do not attend through {NAME}: they would mix rows"
             )
+        if any(isinstance(module, nn.Conv1d) for module in decoder_of(self.causal_lm).modules()):
+            raise ModelError("its layers also carry a state or a convolution from token to token: that would mix rows")
+        return scored
+
+    def _packed(self, batch: Batch) -> _Scored:
+        """Lay every sequence out in full, side by side; the values come back in the order of the batch's segments."""
+        sequences = [sequence for row in batch.rows for sequence, _ in unshared(row)]
+        return _in_order(self._flat(make_batch(sequences).to(batch.input_ids.device)), batch)
+
+    def _one_by_one(self, batch: Batch, *, own_logits: bool) -> _Scored:
+        """Score one sequence after another with the attention the model has at the moment."""
+        score = self._by_own_logits if own_logits else self._projected
+        sequences = [sequence for row in batch.rows for sequence, _ in unshared(row)]
+        scored = [score(make_batch([sequence]).to(batch.input_ids.device)) for sequence in sequences]
+        return _in_order(_joined(scored), batch)
+
+    def _projected(self, batch: Batch, **keywords: Any) -> _Scored:
+        """Score by the decoder's hidden states, which the projection here turns into log-probabilities."""
+        output = self._run(decoder_of(self.causal_lm), batch, keywords)
         if not hasattr(output, "last_hidden_state"):
             raise ModelError("the model's decoder returns no hidden states")
-        return output.last_hidden_state[0]
+        hidden = output.last_hidden_state[0, batch.predictors]
+        values, collision = token_logps(hidden, batch.targets, self.causal_lm, with_collision=self.with_collision)
+        return _Scored(values, collision, self._routing(output, batch, values))
 
-    def _one_by_one(self, batch: Batch) -> Tensor:
-        values: list[Tensor] = []
-        for row in batch.rows:
-            sequences = unshared(row)
-            scored = [self._sequence(sequence, batch.input_ids.device) for sequence, _ in sequences]
-            in_segment_order = np.argsort(np.concatenate([owners for _, owners in sequences]), kind="stable")
-            values.append(torch.cat(scored)[torch.from_numpy(in_segment_order).to(scored[0].device)])
-        return torch.cat(values)
+    def _by_own_logits(self, batch: Batch) -> _Scored:
+        """Score by the logits that the model itself returns: exact for any model, (tokens, vocabulary) in memory."""
+        output = self._run(self.causal_lm, batch, {})
+        logits = _at_least_float32(output.logits[0, batch.predictors])
+        values, collision = _picked(logits, batch.targets, self.with_collision)
+        return _Scored(values, collision if self.with_collision else None, self._routing(output, batch, values))
 
-    def _sequence(self, row: Row, device: torch.device) -> Tensor:
-        alone = make_batch([row]).to(device)
-        logits = self.causal_lm(input_ids=alone.input_ids[None], use_cache=False).logits[0]
-        picked = _at_least_float32(logits[alone.predictors])
-        return picked.log_softmax(dim=-1).gather(1, alone.targets[:, None])[:, 0]
+    def _run(self, model: Any, batch: Batch, keywords: dict[str, Any]) -> Any:
+        if self.router is not None:
+            keywords = keywords | {"output_router_logits": True}
+        with self._noise(batch.layout):
+            return model(input_ids=batch.input_ids[None], use_cache=False, **keywords)
+
+    def _noise(self, layout: Layout) -> contextlib.AbstractContextManager[None]:
+        if not self.training or not self.neftune_noise_alpha:
+            return contextlib.nullcontext()
+        return noisy_embeddings(self.causal_lm, layout, self.neftune_noise_alpha)
+
+    def _routing(self, output: Any, batch: Batch, values: Tensor) -> Routing | None:
+        if self.router is None:
+            return None
+        routing = self.router.of_batch(output.router_logits, batch)
+        if values.requires_grad and not routing.probability.requires_grad:
+            raise ModelError(
+                "the router loss gets no gradient\n"
+                "    why:    use_reentrant: true cuts it off where activations are recomputed\n"
+                "    to do:  set activation_checkpointing_kwargs: {use_reentrant: false}, or router_aux_loss_coef: 0"
+            )
+        return routing
+
+
+def _in_order(scored: _Scored, batch: Batch) -> _Scored:
+    """Bring what was found for the sequences of a batch, one after another, in the order of its segments and rows."""
+    order = segment_order(batch).to(scored.values.device)
+    collision = None if scored.collision is None else scored.collision[order]
+    routing = scored.routing and scored.routing.summed([len(row.sequence_lengths()) for row in batch.rows])
+    return _Scored(scored.values[order], collision, routing)
+
+
+def _joined(parts: Sequence[_Scored]) -> _Scored:
+    collisions = [part.collision for part in parts if part.collision is not None]
+    routings = [part.routing for part in parts if part.routing is not None]
+    return _Scored(
+        torch.cat([part.values for part in parts]),
+        torch.cat(collisions) if collisions else None,
+        Routing.joined(routings) if routings else None,
+    )
 
 
 def without_adapter(model: Any) -> Any:
     """Return the transformers model that a PEFT wrapper holds, its layers adapted in place; others as they are."""
     return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
+def decoder_of(model: Any) -> Any:
+    """Return the part of a causal language model before its vocabulary projection."""
+    decoder = model.get_decoder()
+    return getattr(model, "model", decoder) if decoder is model else decoder  # Llama 4 takes itself for its decoder
 
 
 def usual_attention(model: Any) -> str:
@@ -116,21 +213,30 @@ def usual_attention(model: Any) -> str:
     return "sdpa" if getattr(model, "_supports_sdpa", False) and not capped else "eager"
 
 
-def token_logps(hidden: Tensor, targets: Tensor, model: Any) -> Tensor:
-    """Log-probability in nats of each target (trained,) given the hidden state (trained, width) before it."""
+def token_logps(
+    hidden: Tensor, targets: Tensor, model: Any, *, with_collision: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probability in nats of each target (trained,) given the hidden state (trained, width) before it.
+
+    With `with_collision` also log sum_v p_v^2 of each predicted distribution, without gradient.
+    """
     head = model.get_output_embeddings()
     scale, cap = _logit_transform(model)
     if type(head) is nn.Linear:
         dtype = torch.get_autocast_dtype(hidden.device.type) if _autocasts(hidden) else hidden.dtype
         with torch.autocast(hidden.device.type, enabled=False):
-            projected = _ChunkedLogps.apply(hidden, head.weight, head.bias, targets, scale, cap, dtype)
-        return cast(Tensor, projected)
-    return torch.cat(
-        [
-            cast(Tensor, checkpoint(_module_logps, head, states, ids, scale, cap, use_reentrant=False))
+            projected = _ChunkedLogps.apply(hidden, head.weight, head.bias, targets, scale, cap, dtype, with_collision)
+        values, collision = cast("tuple[Tensor, Tensor]", projected)
+    else:
+        parts = [
+            cast(
+                "tuple[Tensor, Tensor]",
+                checkpoint(_module_logps, head, states, ids, scale, cap, with_collision, use_reentrant=False),
+            )
             for states, ids in zip(*_chunks(hidden, targets, head.weight.shape[0]), strict=True)
         ]
-    )
+        values, collision = (torch.cat(each) for each in zip(*parts, strict=True))
+    return values, collision if with_collision else None
 
 
 class _ChunkedLogps(torch.autograd.Function):
@@ -146,14 +252,18 @@ class _ChunkedLogps(torch.autograd.Function):
         scale: float,
         cap: float | None,
         dtype: torch.dtype,
-    ) -> Tensor:
+        with_collision: bool,
+    ) -> tuple[Tensor, Tensor]:
         needs_hidden, needs_weight = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:3])
         direction = torch.empty_like(hidden) if needs_hidden and not needs_weight else None
         values: list[Tensor] = []
+        collision: list[Tensor] = []
         start = 0
         for states, ids in zip(*_chunks(hidden, targets, weight.shape[0]), strict=True):
             logits, slope = _logits(states, weight, bias, scale, cap, dtype)
             normaliser = logits.logsumexp(dim=-1)
+            if with_collision:
+                collision.append((2 * logits).logsumexp(dim=-1) - 2 * normaliser)
             values.append(logits.gather(1, ids[:, None])[:, 0] - normaliser)
             if direction is not None:
                 toward = _toward_target(logits, normaliser, ids, slope, scale)
@@ -164,14 +274,16 @@ class _ChunkedLogps(torch.autograd.Function):
         else:
             ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.frozen, ctx.scale, ctx.cap, ctx.dtype = direction is not None, scale, cap, dtype
-        return torch.cat(values) if values else hidden.new_zeros(0, dtype=torch.float32)
+        found = torch.cat(values), torch.cat(collision) if collision else values[0].new_zeros(0)
+        ctx.mark_non_differentiable(found[1])
+        return found
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = grad_outputs
+        gradient, _ = grad_outputs
         if ctx.frozen:
             (direction,) = ctx.saved_tensors
-            return (direction * gradient[:, None]).to(direction.dtype), None, None, None, None, None, None
+            return (direction * gradient[:, None]).to(direction.dtype), None, None, None, None, None, None, None
         hidden, weight, bias, targets = ctx.saved_tensors
         hidden_gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         weight_gradient = torch.zeros_like(weight)
@@ -190,7 +302,7 @@ class _ChunkedLogps(torch.autograd.Function):
             if bias_gradient is not None:
                 bias_gradient += toward.sum(dim=0)
             start += len(ids)
-        return hidden_gradient, weight_gradient, bias_gradient, None, None, None, None
+        return hidden_gradient, weight_gradient, bias_gradient, None, None, None, None, None
 
 
 def _logits(
@@ -215,12 +327,20 @@ def _toward_target(logits: Tensor, normaliser: Tensor, ids: Tensor, slope: Tenso
     return toward.mul_(scale) if scale != 1 else toward
 
 
-def _module_logps(head: nn.Module, states: Tensor, ids: Tensor, scale: float, cap: float | None) -> Tensor:
+def _module_logps(
+    head: nn.Module, states: Tensor, ids: Tensor, scale: float, cap: float | None, with_collision: bool
+) -> tuple[Tensor, Tensor]:
     """Do the same through a head that is not a plain matrix (adapted, quantized)."""
     logits = _at_least_float32(head(states)) * scale
     if cap is not None:
         logits = torch.tanh(logits / cap) * cap
-    return logits.log_softmax(dim=-1).gather(1, ids[:, None])[:, 0]
+    return _picked(logits, ids, with_collision)
+
+
+def _picked(logits: Tensor, ids: Tensor, with_collision: bool) -> tuple[Tensor, Tensor]:
+    predicted = logits.log_softmax(dim=-1)
+    collision = (2 * predicted.detach()).logsumexp(dim=-1) if with_collision else predicted.new_zeros(0)
+    return predicted.gather(1, ids[:, None])[:, 0], collision
 
 
 def _chunks(hidden: Tensor, targets: Tensor, vocabulary: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -229,18 +349,18 @@ def _chunks(hidden: Tensor, targets: Tensor, vocabulary: int) -> tuple[tuple[Ten
 
 
 def _logit_transform(model: Any) -> tuple[float, float | None]:
-    """Return (factor, cap) that the model applies to its logits: Cohere's and Granite's factor, Gemma's cap."""
+    """Return (factor, cap) that the model applies to its logits.
+
+    Cohere's, Falcon-H1's and HyperCLOVA X's factor, Granite's divisor, Gemma's and RecurrentGemma's cap. What is not
+    known here shows in the check before training, and the model's own logits are taken.
+    """
     config = model.config.get_text_config()
-    cap = getattr(config, "final_logit_softcapping", None)
-    if getattr(config, "logits_scaling", None) is not None:
-        return 1 / config.logits_scaling, cap
-    if getattr(config, "logit_scale", None) is not None:
-        return float(config.logit_scale), cap
-    return 1.0, cap
-
-
-def _logps(values: Tensor, batch: Batch) -> Logps:
-    return Logps(values, batch.owners, len(batch.layout.lengths), batch.chosen, batch.rejected)
+    cap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
+    divisor = getattr(config, "logits_scaling", None)
+    if divisor is not None:
+        return (divisor if config.model_type == "hyperclovax" else 1 / divisor), cap
+    factors = (getattr(config, name, None) for name in ("logit_scale", "lm_head_multiplier"))
+    return next((float(factor) for factor in factors if factor is not None), 1.0), cap
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

@@ -4,12 +4,13 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from poise import progress
 from poise.batch.batch import Batch, make_batch
 from poise.batch.row import Row
 from poise.batch.score import Scorer
-from poise.errors import DivergenceError, ModelError
+from poise.errors import DivergenceError, ModelError, PoiseError
 from poise.train.model import Hardware
 from poise.train.reference import Reference
 
@@ -18,6 +19,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
 LOW_PRECISION_TOLERANCE = 0.08
 """Mean difference in nats per token for 16-bit types, whose single tokens differ by rounding alone."""
 TOKENS_CHECKED = 2048
+LAYOUTS = {"shared": "prefix sharing", "packed": "packing without prefix sharing"}
 
 
 def check_sharing(scorer: Scorer, rows: Sequence[Row], hardware: Hardware, wanted: str) -> str:
@@ -31,28 +33,43 @@ def check_sharing(scorer: Scorer, rows: Sequence[Row], hardware: Hardware, wante
         alone = scorer.one_by_one(batch).values
     _refuse_not_finite(alone, batch)
     if wanted == "off":
-        scorer.share_prefixes(False)
-        return "prefix sharing is off: every sequence is computed alone"
-    try:
-        with _without_dropout(scorer), torch.no_grad(), hardware.computing():
-            difference = (scorer(batch).values - alone).abs()
-        exact = hardware.dtype in TOLERANCE and not hardware.autocast
-        worst = float(difference.max() if exact else difference.mean())
-        problem = None
-        if not worst <= (TOLERANCE[hardware.dtype] if exact else LOW_PRECISION_TOLERANCE):
-            problem = f"log-probabilities differ by {worst:.2g} nats per token"
-    except (ModelError, TypeError, ValueError) as error:
-        worst, problem = float("nan"), str(error).splitlines()[0]
+        scorer.compute("packed")
+    difference, problem = _difference(scorer, batch, alone, hardware)
     if problem is None:
         return (
-            f"prefix sharing checked on {len(batch.rows)} rows: equal to one by one within {worst:.1e} nats per token"
+            f"{LAYOUTS[scorer.way]} checked on {len(batch.rows)} rows: equal to one by one within {difference:.1e} "
+            "nats per token"
         )
+    kind = scorer.config.model_type
     if wanted == "on":
-        raise ModelError(f"prefix_sharing: on, but for {scorer.config.model_type} {problem}; set prefix_sharing=auto")
-    scorer.share_prefixes(False)
-    sentence = f"prefix sharing does not fit {scorer.config.model_type} ({problem}); every sequence is computed alone"
+        raise ModelError(f"prefix_sharing: on, but for {kind} {problem}\n    to do:  set prefix_sharing=auto")
+    sentence = f"{LAYOUTS[scorer.way]} does not fit {kind} ({problem}); every sequence is computed alone"
+    scorer.compute("alone")
+    _, problem = _difference(scorer, batch, alone, hardware)
+    if problem is not None:
+        scorer.own_logits = True
+        sentence += f", with logits over the whole vocabulary for every token ({problem})"
     progress.say(f"warning: {sentence}")
     return sentence
+
+
+def _difference(scorer: Scorer, batch: Batch, alone: Tensor, hardware: Hardware) -> tuple[float, str | None]:
+    """Score the batch in the scorer's way; returns nats per token beside `alone`, and what is wrong, None if nothing.
+
+    Whatever a model raises here is a reason not to compute it that way, but for memory, of which less would be left.
+    """
+    try:
+        with _without_dropout(scorer), torch.no_grad(), hardware.computing():
+            differences = (scorer(batch).values - alone).abs()
+    except torch.OutOfMemoryError:
+        raise
+    except (PoiseError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        return float("nan"), (str(error).strip() or type(error).__name__).splitlines()[0]
+    exact = hardware.dtype in TOLERANCE and not hardware.autocast
+    worst = float(differences.max() if exact else differences.mean())
+    if worst <= (TOLERANCE[hardware.dtype] if exact else LOW_PRECISION_TOLERANCE):
+        return worst, None
+    return worst, f"log-probabilities differ by {worst:.2g} nats per token"
 
 
 def check_reference(scorer: Scorer, rows: Sequence[Row], reference: Reference, hardware: Hardware) -> None:

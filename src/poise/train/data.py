@@ -51,7 +51,7 @@ class Rendered:
         """Return the manifest's `data` block: sizes, hash and a histogram of sequence lengths."""
         lengths = [length for row in self.train for length in row.sequence_lengths()]
         counts, edges = np.histogram(lengths, bins=24) if lengths else (np.zeros(0), np.zeros(0))
-        content = hashlib.sha256("".join(row.digest() for row in self.train).encode())
+        content = hashlib.sha256("".join(f"{row.digest()}{row.pairs}{row.labeled}" for row in self.train).encode())
         return {
             "sha256": content.hexdigest(),
             "rows": len(self.train),

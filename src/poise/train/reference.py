@@ -41,8 +41,7 @@ class Reference:
     def logps(self, batch: Batch) -> Logps:
         """Line the stored values up with a batch."""
         values = np.concatenate([self.by_row[row.digest()] for row in batch.rows])
-        on_device = torch.from_numpy(values).to(batch.owners.device)
-        return Logps(on_device, batch.owners, len(batch.layout.lengths), batch.chosen, batch.rejected)
+        return batch.logps(torch.from_numpy(values).to(batch.owners.device))
 
 
 def reference_for(
@@ -82,7 +81,7 @@ def _compute(rows: Sequence[Row], scorer: Scorer, tokens: int) -> dict[str, np.n
     was_training = scorer.training
     scorer.eval()
     found: dict[str, np.ndarray] = {}
-    groups = pack(rows, tokens)
+    groups = pack(rows, tokens, scorer.tokens)
     with progress.stage("reference", len(rows)) as stage, torch.no_grad():
         for group in groups:
             batch = make_batch(group).to(scorer.device)

@@ -3,6 +3,7 @@
 data -> rows -> model -> checks -> reference -> questions before -> training -> model saved -> questions after
 """
 
+import dataclasses
 import math
 import platform
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainingArguments
 
 from poise import __version__, progress
 from poise.batch.render import Renderer
@@ -27,25 +28,20 @@ from poise.batch.tokens import PreparedTokenizer, prepare_tokenizer
 from poise.errors import InterruptedRun, RunError
 from poise.recipe import Recipe
 from poise.run import Drop, Run, now, write_whole
-from poise.train.check import check_reference, check_sharing
+from poise.train.assemble import assemble
+from poise.train.check import check_reference
 from poise.train.data import Loaded, Rendered, load_examples, render
 from poise.train.model import (
     Hardware,
-    choose_hardware,
-    disable_dropout,
-    grow_vocabulary,
     load_model,
     load_tokenizer,
-    make_trainable,
     parameter_counts,
     quiet_libraries,
     save_model,
 )
-from poise.train.reference import Reference, default_store, reference_for, weights_sha256
+from poise.train.moving import Follow, FollowingReference
+from poise.train.reference import Reference, default_store, reference_for
 from poise.train.trainer import PoiseTrainer, newest_checkpoint
-
-MICRO_BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 16384}
-"""Tokens of one forward pass where the recipe does not say: products are efficient and memory stays small."""
 
 SHOWN = {
     "loss": "loss",
@@ -132,16 +128,10 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
         f"data: {counts['in']:,} rows in, {counts['used']:,} used, {sum(counts['dropped'].values()):,} dropped · "
         f"{facts['tokens']:,} tokens, {facts['trained_tokens'] / facts['tokens']:.0%} trained on"
     )
-    hardware = _hardware(recipe)
-    set_seed(int(recipe.training["seed"]))
-    loaded = load_model(recipe.model, hardware)
-    new_rows = grow_vocabulary(loaded.model, prepared.tokenizer)
-    policy_sha256 = weights_sha256(loaded.model) if new_rows else loaded.sha256
-    model = make_trainable(loaded.model, recipe.model, prepared.tokenizer, new_rows)
-    scorer = Scorer(model)
-    _settle(recipe, scorer)
-    checked = check_sharing(scorer, prepared.rendered.train, hardware, recipe.poise.prefix_sharing)
-    notes = [*prepared.tokenizer.notes, checked]
+    assembled = assemble(recipe, prepared.tokenizer, prepared.rendered)
+    scorer, hardware, policy_sha256 = assembled.scorer, assembled.hardware, assembled.policy_sha256
+    model = scorer.model
+    notes = [*prepared.tokenizer.notes, assembled.checked]
     total, trainable = parameter_counts(model)
     progress.say(
         f"model: {recipe.model.model_name_or_path} · {total:,} parameters, {trainable:,} trained "
@@ -149,7 +139,7 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     )
     for note in notes:
         progress.say(f"note: {note}")
-    budget = recipe.poise.tokens_per_micro_batch or MICRO_BATCH_TOKENS[hardware.device.type]
+    budget = assembled.micro_batch_tokens
     reference = _reference(recipe, prepared, scorer, hardware, policy_sha256, budget)
     run.update_manifest(
         model={
@@ -161,7 +151,7 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
             "tuning": recipe.model.tuning,
             "weights_sha256": policy_sha256,
             "attention": scorer.config._attn_implementation,
-            "prefix_sharing": scorer.shared,
+            "prefix_sharing": scorer.way == "shared",
             "chat_template": prepared.tokenizer.template_name,
             "stop_tokens": prepared.tokenizer.tokenizer.convert_ids_to_tokens(list(prepared.tokenizer.stop_ids)),
         },
@@ -172,19 +162,12 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     )
     if ask and checkpoint is None:
         ask("before", model, prepared.renderer, prepared.loaded)
-    trainer = _trainer(recipe, run, prepared, scorer, reference, hardware, loaded.base_sha256, budget)
+    trainer = _trainer(recipe, run, prepared, scorer, reference, hardware, assembled.base_sha256, budget)
     _loop(trainer, run, checkpoint)
-    save_model(model, prepared.tokenizer, run.path / "model", loaded.base_sha256)
+    save_model(model, prepared.tokenizer, run.path / "model", assembled.base_sha256)
     if ask:
         ask("after", model, prepared.renderer, prepared.loaded)
     run.update_manifest(status="done", finished=now(), seconds=round(time.monotonic() - started, 3))
-
-
-def _hardware(recipe: Recipe) -> Hardware:
-    """Leave bfloat16 to the hardware where the recipe does not say."""
-    said = recipe.origins["bf16"].kind != "default"
-    bf16 = bool(recipe.training["bf16"]) if said else None
-    return choose_hardware(recipe.model, bf16=bf16, use_cpu=bool(recipe.training.get("use_cpu")))
 
 
 def _begin(recipe: Recipe, run: Run) -> None:
@@ -247,23 +230,14 @@ def _refuse_other_rows(run: Run, sha256: str) -> None:
         )
 
 
-def _settle(recipe: Recipe, scorer: Scorer) -> None:
-    """Apply dropout and activation checkpointing as the recipe says."""
-    no_dropout = recipe.model.disable_dropout
-    if recipe.objective.unit == "pairs" if no_dropout is None else no_dropout:
-        disable_dropout(scorer)
-    if recipe.training.get("activation_checkpointing"):
-        options = recipe.training.get("activation_checkpointing_kwargs") or {"use_reentrant": False}
-        scorer.causal_lm.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
-        if options.get("use_reentrant"):
-            scorer.causal_lm.enable_input_require_grads()
-
-
 def _reference(
     recipe: Recipe, prepared: Prepared, scorer: Scorer, hardware: Hardware, sha256: str, tokens: int
-) -> Reference | None:
+) -> Reference | FollowingReference | None:
     if not recipe.objective.needs_reference:
         return None
+    moves = recipe.objective.moving_reference
+    if moves is not None:
+        return FollowingReference(scorer, moves)
     rows = [*prepared.rendered.train, *prepared.rendered.held_out]
     store = default_store() if recipe.poise.reference_cache is True else None
     if isinstance(recipe.poise.reference_cache, str):
@@ -275,16 +249,18 @@ def _reference(
         else:
             frozen = load_model(recipe.model, hardware, name=other)
             reference = reference_for(
-                rows, Scorer(frozen.model, shared=scorer.shared), frozen.sha256, tokens=tokens, store=store
+                rows, Scorer(frozen.model, way=scorer.way), frozen.sha256, tokens=tokens, store=store
             )
     if other is None:
         check_reference(scorer, prepared.rendered.train, reference, hardware)
     return reference
 
 
-def _reference_facts(reference: Reference | None) -> dict[str, Any] | None:
+def _reference_facts(reference: Reference | FollowingReference | None) -> dict[str, Any] | None:
     if reference is None:
         return None
+    if isinstance(reference, FollowingReference):
+        return {"follows": dataclasses.asdict(reference.moves)}
     return {
         "sha256": reference.weights_sha256,
         "cached": reference.cached,
@@ -297,7 +273,7 @@ def _trainer(
     run: Run,
     prepared: Prepared,
     scorer: Scorer,
-    reference: Reference | None,
+    reference: Reference | FollowingReference | None,
     hardware: Hardware,
     base_sha256: str,
     budget: int,
@@ -315,7 +291,11 @@ def _trainer(
         reference=reference,
         micro_batch_tokens=budget,
         save=save,
-        callbacks=[ShowProgress(recipe.verb), StopGently()],
+        callbacks=[
+            *([Follow(reference)] if isinstance(reference, FollowingReference) else []),
+            ShowProgress(recipe.verb),
+            StopGently(),
+        ],
     )
 
 

@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from poise.batch.batch import make_batch
+from poise.batch.batch import Batch, make_batch
+from poise.batch.logps import Logps, side_by_side
 from poise.batch.objective import Objective
 from poise.batch.pack import pack
 from poise.batch.row import Row
 from poise.batch.score import Scorer
 from poise.errors import DivergenceError
 from poise.run import Run
+from poise.train import whole_step
+from poise.train.moving import FollowingReference
 from poise.train.reference import Reference
+from poise.train.whole_step import items
 
 STAGING = ".staging"
 """Where a checkpoint is written before it gets its name."""
@@ -58,6 +62,9 @@ class Tally:
     items: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    router_loss: float = 0.0
+    rows: int = 0
+    """Rows with a router loss."""
 
 
 class PoiseTrainer(Trainer):
@@ -72,7 +79,7 @@ class PoiseTrainer(Trainer):
         rows: Sequence[Row],
         *,
         eval_rows: Sequence[Row] = (),
-        reference: Reference | None = None,
+        reference: Reference | FollowingReference | None = None,
         micro_batch_tokens: int,
         save: Any,
         callbacks: list[TrainerCallback],
@@ -89,6 +96,7 @@ class PoiseTrainer(Trainer):
         self.scorer = scorer
         self.objective, self.reference, self.run = objective, reference, run
         self.micro_batch_tokens = micro_batch_tokens
+        scorer.with_collision = objective.needs_collision
         self._save_weights = save
         self._tally = Tally(defaultdict(float))
         self._step_rows: Sequence[Row] = ()
@@ -100,31 +108,86 @@ class PoiseTrainer(Trainer):
         model.train()
         rows: list[Row] = inputs["rows"]
         self._step_rows = rows
-        items = self._count_over_processes(self._items(rows))
-        scale = self.accelerator.num_processes / items
-        groups = pack(rows, self.micro_batch_tokens)
-        total = torch.zeros((), device=self.args.device)
-        for index, group in enumerate(groups):
-            last = index == len(groups) - 1
-            syncing = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
-            with syncing:
-                losses, metrics = self._losses(model, group)
-                loss = losses.sum() * scale
-                self.accelerator.backward(loss)
-            total += loss.detach()
-            self._add(metrics, len(losses), sum(row.tokens for row in group))
+        scale = self.accelerator.num_processes / self._count_over_processes(items(rows, self.objective))
+        if self.scorer.router is not None:
+            self._router_scale = self.accelerator.num_processes / self._count_over_processes(len(rows))
+        groups = pack(rows, self.micro_batch_tokens, self.scorer.tokens)
+        apart = len(groups) > 1 or self.accelerator.num_processes > 1
+        step = self._whole_step if self.objective.whole_step and apart else self._group_by_group
+        total = step(model, groups, scale)
+        self._tally.tokens += sum(row.tokens for row in rows)
+        self.tokens_seen += sum(row.tokens for row in rows)
         self._tally.seconds += time.monotonic() - started
         if not math.isfinite(total.item()):
             raise DivergenceError(self._not_finite("loss", total.item(), rows))
         return total
 
-    def _losses(self, model: Any, rows: Sequence[Row]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _group_by_group(self, model: Any, groups: Sequence[Sequence[Row]], scale: float) -> Tensor:
+        total = torch.zeros((), device=self.args.device)
+        for index, group in enumerate(groups):
+            with self._syncing(model, last=index == len(groups) - 1):
+                losses, metrics, router = self._losses(model, group)
+                loss = losses.sum() * scale + self._router_loss(router)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+            self._add(metrics, len(losses))
+        return total
+
+    def _whole_step(self, model: Any, groups: Sequence[Sequence[Row]], scale: float) -> Tensor:
+        def forward(batch: Batch) -> Logps:
+            with self.compute_loss_context_manager():
+                return model(batch)
+
+        batches = [make_batch(group).to(self.args.device) for group in groups]
+        scored = whole_step.score(batches, forward)
+        losses, metrics, gradients = whole_step.token_gradients(
+            self.objective, scored, self._reference_logps(batches), self._join, self.accelerator.process_index
+        )
+        total = losses.sum() * scale
+        for index, (each, gradient) in enumerate(zip(scored, gradients, strict=True)):
+            with self._syncing(model, last=index == len(scored) - 1):
+                surrogate, router = whole_step.surrogate(each, gradient * scale, forward)
+                router_loss = self._router_loss(router)
+                self.accelerator.backward(surrogate + router_loss)
+            total += router_loss.detach()
+        self._add(metrics, len(losses))
+        return total
+
+    def _syncing(self, model: Any, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Exchange gradients between processes in the last micro-batch of a step only."""
+        return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+
+    def _reference_logps(self, batches: Sequence[Batch]) -> Logps | None:
+        if self.reference is None:
+            return None
+        with self.compute_loss_context_manager():
+            return side_by_side([self.reference.logps(batch) for batch in batches])
+
+    def _join(self, own: Logps) -> list[Logps]:
+        """Collect the Logps of all processes, by rank."""
+        if self.accelerator.num_processes == 1:
+            return [own]
+        from accelerate.utils import gather_object
+
+        gathered: list[Logps] = gather_object([own.to("cpu")])
+        return [logps.to(self.args.device) for logps in gathered]
+
+    def _losses(self, model: Any, rows: Sequence[Row]) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """Return the objective's losses and metrics (items,), and the router losses (rows,) of a mixture of experts."""
         batch = make_batch(rows).to(self.args.device)
         with self.compute_loss_context_manager():
-            return self.objective(model(batch), self.reference.logps(batch) if self.reference else None)
+            policy = model(batch)
+            return *self.objective(policy, self.reference.logps(batch) if self.reference else None), policy.router
 
-    def _items(self, rows: Sequence[Row]) -> int:
-        return len(rows) if self.objective.unit == "pairs" else sum(row.trained_tokens for row in rows)
+    _router_scale = 0.0
+
+    def _router_loss(self, router: Tensor | None) -> Tensor:
+        """Return a micro-batch's share of the router loss, which is a mean over the rows of the step; 0 without one."""
+        if router is None:
+            return torch.zeros((), device=self.args.device)
+        self._tally.router_loss += float(router.sum())
+        self._tally.rows += len(router)
+        return router.sum() * self._router_scale
 
     def _count_over_processes(self, items: int) -> int:
         if self.accelerator.num_processes == 1:
@@ -132,12 +195,10 @@ class PoiseTrainer(Trainer):
         counts: Any = self.accelerator.gather(torch.tensor([items], device=self.args.device))
         return int(counts.sum())
 
-    def _add(self, metrics: dict[str, Tensor], items: int, tokens: int) -> None:
+    def _add(self, metrics: dict[str, Tensor], items: int) -> None:
         for name, values in metrics.items():
             self._tally.sums[name] += float(values.sum())
         self._tally.items += items
-        self._tally.tokens += tokens
-        self.tokens_seen += tokens
 
     def _not_finite(self, what: str, value: float, rows: Sequence[Row]) -> str:
         shown = ", ".join(f"{row.id} ({row.place})" for row in rows[:8])
@@ -174,8 +235,7 @@ class PoiseTrainer(Trainer):
             return {}
         self.scorer.eval()
         sums: dict[str, float] = defaultdict(float)
-        for group in pack(rows, self.micro_batch_tokens):
-            losses, metrics = self._losses(self.scorer, group)
+        for group, (losses, metrics) in self._held_out_losses(rows):
             loss = float(losses.sum())
             if not math.isfinite(loss):
                 raise DivergenceError(self._not_finite("held-out loss", loss, group))
@@ -183,16 +243,29 @@ class PoiseTrainer(Trainer):
             for name, values in metrics.items():
                 sums[name] += float(values.sum())
         self.scorer.train()
-        result = {f"{metric_key_prefix}_{name}": total / self._items(rows) for name, total in sums.items()}
+        result = {f"{metric_key_prefix}_{name}": total / items(rows, self.objective) for name, total in sums.items()}
         self.log(result)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, result)
         return result
+
+    def _held_out_losses(self, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Any]]:
+        """Yield rows with their (losses, metrics); all at once where the objective looks at all."""
+        groups = pack(rows, self.micro_batch_tokens, self.scorer.tokens)
+        if not self.objective.whole_step:
+            yield from ((group, self._losses(self.scorer, group)[:2]) for group in groups)
+            return
+        batches = [make_batch(group).to(self.args.device) for group in groups]
+        with self.compute_loss_context_manager():
+            policy = side_by_side([self.scorer(batch) for batch in batches])
+        yield rows, self.objective(policy, self._reference_logps(batches))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what happened since the last line and write it to metrics.jsonl."""
         if "loss" in logs:
             tally, self._tally = self._tally, Tally(defaultdict(float))
             logs |= {name: total / tally.items for name, total in tally.sums.items()}
+            if tally.rows:
+                logs["router_loss"] = tally.router_loss / tally.rows
             logs["tokens_seen"] = self.tokens_seen
             logs["tokens_per_second"] = tally.tokens / tally.seconds if tally.seconds else 0.0
             logs["seconds"] = tally.seconds
@@ -223,6 +296,8 @@ class PoiseTrainer(Trainer):
             self.state.best_model_checkpoint = str(final)
         if self.is_world_process_zero():
             self.state.save_to_json(str(staging / final.name / "trainer_state.json"))
+            if isinstance(self.reference, FollowingReference):
+                self.reference.save(staging / final.name)
             (staging / final.name / SEEN).write_text(json.dumps({"tokens_seen": self.tokens_seen}))
             (staging / final.name).rename(final)
             staging.rmdir()
@@ -236,6 +311,8 @@ class PoiseTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         _load_weights(self.scorer.model, Path(resume_from_checkpoint))
+        if isinstance(self.reference, FollowingReference):
+            self.reference.load(Path(resume_from_checkpoint))
         seen = Path(resume_from_checkpoint) / SEEN
         self.tokens_seen = int(json.loads(seen.read_text())["tokens_seen"]) if seen.is_file() else 0
 
