@@ -104,10 +104,6 @@ FORCED: dict[str, tuple[bool, str]] = {
 """Keys whose value poise decides, with the reason."""
 
 REFUSED: dict[str, tuple[str, str]] = {
-    "neftune_noise_alpha": (
-        "NEFTune scales its noise by a sequence's length, and here several sequences share one row of tokens",
-        "remove the line",
-    ),
     "trust_remote_code": (
         "a recipe cannot switch on code from a model's repository: it would run with all your rights",
         "use a model that transformers knows, and remove the line",

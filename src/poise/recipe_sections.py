@@ -76,6 +76,8 @@ class ModelSection(Section):
     lora_modules_to_save: list[str] | None = None
     use_rslora: bool = False
     use_dora: bool = False
+    adapter_continuation: Literal["auto", "same", "merge", "stack"] = "auto"
+    """How training goes on where model_name_or_path is an adapter; auto is same, or merge for another shape."""
     load_in_4bit: bool = False
     load_in_8bit: bool = False
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
@@ -268,6 +270,8 @@ class PoiseSection(Section):
     tokens_per_micro_batch: int | None = Field(None, ge=1)
     """Memory knob: tokens in one forward; None takes the device's default. The optimizer step stays the recipe's."""
     prefix_sharing: Literal["auto", "on", "off"] = "auto"
+    router_aux_loss_coef: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Weight of a mixture of experts' router loss; None takes the model's own where its config switches the loss on."""
     reference_cache: bool | str = True
     """Keep the reference's log-probabilities for later runs; a path says where."""
     questions: str | None = None

@@ -84,7 +84,7 @@ def _refuse_unhonoured(module: nn.Module, attention_mask: Tensor | None, others:
     refused += ["a mask of its own"] if attention_mask is not None else []
     config = getattr(module, "config", None)
     windows = ("attention_chunk_size",) if "sliding_window" in others else ("attention_chunk_size", "sliding_window")
-    refused += [name for name in windows if getattr(config, name, None) is not None]
+    refused += [name for name in windows if getattr(config, name, None)]  # 0 is none: Qwen2-MoE
     if refused:
         raise ModelError(f"this model's attention uses {', '.join(refused)}, which {NAME} does not honour")
 

@@ -45,7 +45,11 @@ def assemble(recipe: Recipe, tokenizer: PreparedTokenizer, rendered: Rendered) -
     loaded = load_model(recipe.model, hardware)
     new_rows = grow_vocabulary(loaded.model, tokenizer)
     policy_sha256 = weights_sha256(loaded.model) if new_rows else loaded.sha256
-    scorer = Scorer(make_trainable(loaded.model, recipe.model, tokenizer, new_rows))
+    scorer = Scorer(
+        make_trainable(loaded.model, recipe.model, tokenizer, new_rows),
+        router_aux_loss_coef=recipe.poise.router_aux_loss_coef,
+        neftune_noise_alpha=recipe.training.get("neftune_noise_alpha"),
+    )
     _settle(recipe, scorer)
     checked = check_sharing(scorer, rendered.train, hardware, recipe.poise.prefix_sharing)
     budget = recipe.poise.tokens_per_micro_batch or MICRO_BATCH_TOKENS[hardware.device.type]

@@ -313,6 +313,7 @@ def training_arguments(recipe: Recipe, run: Run, hardware: Hardware) -> Training
         "remove_unused_columns": False,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
+        "neftune_noise_alpha": None,  # the Scorer adds it, by each sequence's own length
         "label_names": [],
     }
     return TrainingArguments(**chosen)
