@@ -384,7 +384,7 @@ def _idle_keys(model: ModelSection, data: DataSection, objective: "type[Objectiv
         )
     if not model.use_peft:
         adapter = (key for key in ModelSection.model_fields if key.startswith("lora_"))
-        yield from _each((*adapter, "use_rslora", "use_dora"), "no effect: use_peft is false")
+        yield from _each((*adapter, "use_rslora", "use_dora", "adapter_continuation"), "no effect: use_peft is false")
     if not model.load_in_4bit:
         quantized = (key for key in ModelSection.model_fields if key.startswith("bnb_"))
         yield from _each((*quantized, "use_bnb_nested_quant"), "no effect: load_in_4bit is false")

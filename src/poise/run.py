@@ -97,7 +97,7 @@ class Run:
             "report.html",
         ):
             (self.path / name).unlink(missing_ok=True)
-        for name in ("answers", "checkpoints", "model"):
+        for name in ("answers", "base", "checkpoints", "model"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     @property

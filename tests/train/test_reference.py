@@ -128,11 +128,12 @@ def test_an_adapter_on_another_base_is_refused(tiny: Any, train_run: Any, tmp_pa
         train_run("dpo", tiny.uneven_pairs(4), "dpo", **STEP, **LORA, model_name_or_path=taught.path / "model")
 
 
-def test_an_adapter_keeps_its_shape_whatever_the_recipe_says(tiny: Any, train_run: Any) -> None:
+def test_the_same_adapter_has_the_same_shape(tiny: Any, train_run: Any) -> None:
     taught = train_run("sft", tiny.uneven_rows(4), "sft", **STEP, use_peft=True, lora_r=4)
     pairs, model = tiny.uneven_pairs(4), taught.path / "model"
+    shape = {"use_peft": True, "lora_r": 8, "adapter_continuation": "same"}
     with pytest.raises(ModelError, match="an adapter with lora_r 4, the recipe says 8"):
-        train_run("dpo", pairs, "other", **STEP, use_peft=True, lora_r=8, model_name_or_path=model)
+        train_run("dpo", pairs, "other", **STEP, **shape, model_name_or_path=model)
     train_run("dpo", pairs, "same", **STEP, use_peft=True, lora_r=4, model_name_or_path=model)
 
 

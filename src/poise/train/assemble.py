@@ -1,6 +1,7 @@
 """From a recipe to a model that is ready to be trained: hardware, weights, adapter, dropout, checkpointing, a check."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import set_seed
 
@@ -8,16 +9,10 @@ from poise.batch.score import Scorer
 from poise.batch.tokens import PreparedTokenizer
 from poise.recipe import Recipe
 from poise.train.check import check_sharing
+from poise.train.continuation import load_policy
 from poise.train.data import Rendered
-from poise.train.model import (
-    Hardware,
-    choose_hardware,
-    disable_dropout,
-    grow_vocabulary,
-    load_model,
-    make_trainable,
-)
-from poise.train.reference import weights_sha256
+from poise.train.model import Hardware, choose_hardware, disable_dropout
+from poise.train.optimizer import choose_optimizer
 
 MICRO_BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 16384}
 """Tokens of one forward pass where the recipe does not say: products are efficient and memory stays small."""
@@ -32,7 +27,9 @@ class Assembled:
     policy_sha256: str
     """Hash of the weights training starts from."""
     base_sha256: str
-    """Hash of those under the adapter; the same without one."""
+    """Hash of those under the adapter as stored on disk; empty without one."""
+    notes: tuple[str, ...]
+    """What was adjusted to the hardware or to an adapter that is there, a sentence each."""
     checked: str
     """What the check of prefix sharing found, as a sentence."""
     micro_batch_tokens: int
@@ -42,18 +39,18 @@ def assemble(recipe: Recipe, tokenizer: PreparedTokenizer, rendered: Rendered) -
     """Load the model, attach what is trained, and score the first rows both ways."""
     hardware = _hardware(recipe)
     set_seed(int(recipe.training["seed"]))
-    loaded = load_model(recipe.model, hardware)
-    new_rows = grow_vocabulary(loaded.model, tokenizer)
-    policy_sha256 = weights_sha256(loaded.model) if new_rows else loaded.sha256
+    policy = load_policy(recipe.model, hardware, tokenizer, Path(recipe.training["output_dir"]) / "base")
     scorer = Scorer(
-        make_trainable(loaded.model, recipe.model, tokenizer, new_rows),
+        policy.model,
         router_aux_loss_coef=recipe.poise.router_aux_loss_coef,
         neftune_noise_alpha=recipe.training.get("neftune_noise_alpha"),
     )
     _settle(recipe, scorer)
     checked = check_sharing(scorer, rendered.train, hardware, recipe.poise.prefix_sharing)
     budget = recipe.poise.tokens_per_micro_batch or MICRO_BATCH_TOKENS[hardware.device.type]
-    return Assembled(scorer, hardware, policy_sha256, loaded.base_sha256, checked, budget)
+    optimizer = choose_optimizer(recipe.training["optim"], hardware.device)
+    notes = (*policy.notes, *([optimizer.note] if optimizer.note else []))
+    return Assembled(scorer, hardware, policy.sha256, policy.base_sha256, notes, checked, budget)
 
 
 def _hardware(recipe: Recipe) -> Hardware:

@@ -40,6 +40,7 @@ from poise.train.model import (
     save_model,
 )
 from poise.train.moving import Follow, FollowingReference
+from poise.train.optimizer import choose_optimizer
 from poise.train.reference import Reference, default_store, reference_for
 from poise.train.trainer import PoiseTrainer, newest_checkpoint
 
@@ -131,7 +132,7 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     assembled = assemble(recipe, prepared.tokenizer, prepared.rendered)
     scorer, hardware, policy_sha256 = assembled.scorer, assembled.hardware, assembled.policy_sha256
     model = scorer.model
-    notes = [*prepared.tokenizer.notes, assembled.checked]
+    notes = [*prepared.tokenizer.notes, *assembled.notes, assembled.checked]
     total, trainable = parameter_counts(model)
     progress.say(
         f"model: {recipe.model.model_name_or_path} · {total:,} parameters, {trainable:,} trained "
@@ -140,7 +141,15 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     for note in notes:
         progress.say(f"note: {note}")
     budget = assembled.micro_batch_tokens
-    reference = _reference(recipe, prepared, scorer, hardware, policy_sha256, budget)
+    reference = make_reference(
+        recipe,
+        [*prepared.rendered.train, *prepared.rendered.held_out],
+        scorer,
+        hardware,
+        policy_sha256,
+        budget,
+        store=reference_store(recipe),
+    )
     run.update_manifest(
         model={
             "name": recipe.model.model_name_or_path,
@@ -230,18 +239,29 @@ def _refuse_other_rows(run: Run, sha256: str) -> None:
         )
 
 
-def _reference(
-    recipe: Recipe, prepared: Prepared, scorer: Scorer, hardware: Hardware, sha256: str, tokens: int
+def reference_store(recipe: Recipe) -> Path | None:
+    """Where a recipe keeps reference log-probabilities."""
+    if isinstance(recipe.poise.reference_cache, str):
+        return Path(recipe.poise.reference_cache)
+    return default_store() if recipe.poise.reference_cache else None
+
+
+def make_reference(
+    recipe: Recipe,
+    rows: Sequence[Row],
+    scorer: Scorer,
+    hardware: Hardware,
+    sha256: str,
+    tokens: int,
+    *,
+    store: Path | None,
 ) -> Reference | FollowingReference | None:
+    """Make the reference that a recipe's objective compares with, for these rows; None where it needs none."""
     if not recipe.objective.needs_reference:
         return None
     moves = recipe.objective.moving_reference
     if moves is not None:
         return FollowingReference(scorer, moves)
-    rows = [*prepared.rendered.train, *prepared.rendered.held_out]
-    store = default_store() if recipe.poise.reference_cache is True else None
-    if isinstance(recipe.poise.reference_cache, str):
-        store = Path(recipe.poise.reference_cache)
     other = recipe.model.ref_model_name_or_path
     with hardware.computing():
         if other is None:
@@ -252,7 +272,7 @@ def _reference(
                 rows, Scorer(frozen.model, way=scorer.way), frozen.sha256, tokens=tokens, store=store
             )
     if other is None:
-        check_reference(scorer, prepared.rendered.train, reference, hardware)
+        check_reference(scorer, rows, reference, hardware)
     return reference
 
 
@@ -309,6 +329,7 @@ def training_arguments(recipe: Recipe, run: Run, hardware: Hardware) -> Training
         "activation_checkpointing": False,
         "activation_checkpointing_kwargs": None,
         "bf16": hardware.autocast,
+        "optim": choose_optimizer(recipe.training["optim"], hardware.device).name,
         "use_cpu": hardware.device.type == "cpu",
         "remove_unused_columns": False,
         "logging_nan_inf_filter": False,

@@ -31,6 +31,7 @@ from poise.batch.score import Scorer
 from poise.errors import DivergenceError
 from poise.run import Run
 from poise.train import whole_step
+from poise.train.adapters import load_adapter_weights
 from poise.train.moving import FollowingReference
 from poise.train.reference import Reference
 from poise.train.whole_step import items
@@ -354,11 +355,11 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def _load_weights(model: Any, folder: Path) -> None:
-    from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+    from peft import PeftModel
     from safetensors.torch import load_file
 
     if isinstance(model, PeftModel):
-        set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
+        load_adapter_weights(model, folder)
         return
     weights: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
