@@ -1,257 +1,194 @@
 """Preference training, poise against TRL: same model, rows, order, batch, optimizer and dtype, in one run.
 
-    python benchmarks/bench_preference.py --data harmless-base-sample.jsonl.gz [--json]
+    python benchmarks/bench_preference.py --data harmless-base-sample.jsonl.gz --out cells.jsonl    the whole table
+    python benchmarks/bench_preference.py --data harmless-base-sample.jsonl.gz --quick              under 8 minutes
+    python benchmarks/bench_preference.py --shapes tldr --methods orpo --tunings lora --dtypes bfloat16
+    python benchmarks/bench_preference.py --device cuda --model 1b
 
-Every arm is a process of its own that reads the rows and the model from disk, trains one epoch of DPO and saves, timed
-after its imports. TRL runs with its defaults (batch 8, activation checkpointing, reference computed on the fly) and
-with the flags that make it fastest here (reference precomputed, no checkpointing). All arms run in float32.
+Every cell is a process of its own that reads rows and model from disk, trains one epoch and saves, timed after its
+imports; the arms of one data set, method, tuning and dtype run one after another, so that a ratio compares neighbours
+in time. What is measured, and how, stands in preference/measure.py; the arms in arms_poise.py and arms_trl.py; the
+data in shapes.py. bfloat16 is autocast over float32 weights on both sides. A cell that cannot run is told with its
+reason. What is not said takes the headline's plan (preference/plan.py); with --methods, --tunings, --dtypes or
+--shapes the plan is their product.
 """
 
 import argparse
 import json
-import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-ARMS = ("poise", "trl", "trl-best")
-TUNINGS = ("lora", "full")
-LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]}  # fmt: skip  # noqa: E501
-RATES = {"lora": 5e-5, "full": 5e-6}
-BATCH, BETA, SEED, MAX_LENGTH = 8, 0.1, 42, 1024
-LAYERS, HEADS, WIDTH = 6, 8, 128
-VOCABULARY = 4096
-TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+from preference.plan import (
+    DTYPES,
+    METHODS,
+    MODELS,
+    PAIR_ARMS,
+    SFT_ARMS,
+    SUBSET,
+    TUNINGS,
+    Cell,
+    Settings,
+    all_data,
+    by_data,
+    headline,
+    key,
+    product,
 )
-"""ChatML with nothing after the stop token: TRL would train on the newline there, poise would not."""
+from preference.processes import measure_apart, prepare_apart, work
+from preference.shapes import FILE, SHAPES
+from preference.table import Line, as_markdown, figures, one_line
+
+QUICK_ROWS = 16
+"""Two steps of every data set: at width 256 what 30 cells can do in under 8 minutes on 2 cores."""
+ARMS = tuple(dict.fromkeys((*PAIR_ARMS, *SFT_ARMS)))
 
 
 def main() -> None:
-    """Prepare, run every arm, print the table."""
+    """Measure every cell of the plan and print the table."""
     options = _options()
     if options.worker:
-        print(json.dumps(_work(options.worker, options.tuning, Path(options.folder))))
+        work(Path(options.worker))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        facts = prepare(Path(options.data), Path(folder), options.rows, options.width)
-        cells = {}
-        for tuning in options.tunings.split(","):
-            for arm in ARMS:
-                cells[f"{arm}/{tuning}"] = _run_worker(arm, tuning, folder)
-                print(f"{arm:9} {tuning:5} {_line(cells[f'{arm}/{tuning}'])}", file=sys.stderr, flush=True)
-    result = {"benchmark": "preference", **facts, "hardware": _hardware(), "cells": cells, "ratios": ratios(cells)}
+    settings, cells = _settings(options), plan(options)
+    out = Path(options.out) if options.out else None
+    known = _read(out) if options.resume and out else {}
+    lines = measure_all(cells, settings, known, out)
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps({"benchmark": "preference", **_circumstances(), "cells": lines, "figures": figures(lines)}))
     else:
-        print(_table(result))
+        print(as_markdown(lines, options.ask))
 
 
-def prepare(data: Path, folder: Path, rows: int | None, width: int = WIDTH) -> dict[str, Any]:
-    """Write one jsonl of pairs that every arm reads, a tokenizer trained on it, a Llama, and an untrained adapter."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM
+def plan(options: argparse.Namespace) -> list[Cell]:
+    """Return the cells that the options ask for, those of one data set together."""
+    data, arms = options.shapes or all_data(options.data), options.arms or ()
+    if options.quick:
+        return product([*([FILE] if options.data else []), *SUBSET], ["dpo"], ["lora", "full"], ["float32"], arms)
+    if options.device == "cuda" and not options.shapes:
+        data = ["hh-rlhf", "helpsteer"]
+    if options.device == "cpu" and not (options.shapes or options.methods or options.tunings or options.dtypes):
+        return headline(data, arms)
+    dtypes = options.dtypes or (["bfloat16"] if options.device == "cuda" else ["float32"])
+    methods, tunings = options.methods or ["dpo"], options.tunings or ["lora", "full"]
+    return by_data(product(data, methods, tunings, dtypes, arms))
 
-    from poise.examples import PreferencePair, to_json
-    from poise.sources import SourceSpec, load
 
-    found = load(SourceSpec(str(data)), on_bad_row="drop").examples
-    pairs = [pair for pair in found if isinstance(pair, PreferencePair) and len(pair.chosen) == len(pair.rejected) == 1]
-    keys = ("prompt", "chosen", "rejected")
-    lines = [json.dumps({key: to_json(pair)[key] for key in keys}) for pair in pairs]
-    tokenizer = _tokenizer(lines)
-    fitting = [line for line in lines if _longest(tokenizer, json.loads(line)) <= MAX_LENGTH][:rows]
-    (folder / "pairs.jsonl").write_text("".join(line + "\n" for line in fitting))
-    sizes = {"hidden_size": width, "intermediate_size": width * 43 // 16}
-    sizes |= {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
-    torch.manual_seed(SEED)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=MAX_LENGTH, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **sizes,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
-    parameters = model.num_parameters()
-    model.save_pretrained(folder / "full")
-    tokenizer.save_pretrained(folder / "full")
-    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA)).save_pretrained(folder / "lora")
-    adapter = folder / "lora" / "adapter_config.json"
-    adapter.write_text(json.dumps({**json.loads(adapter.read_text()), "base_model_name_or_path": str(folder / "full")}))
-    tokenizer.save_pretrained(folder / "lora")
+def measure_all(cells: Sequence[Cell], settings: Settings, known: dict[str, Line], out: Path | None) -> list[Line]:
+    """Measure what is not known yet, one data set after another; every cell is written as soon as it is done."""
+    lines: list[Line] = []
+    for data, group in groupby(cells, key=lambda cell: cell.data):
+        wanted = list(group)
+        lines += [known[key(cell, settings)] for cell in wanted if key(cell, settings) in known]
+        missing = [cell for cell in wanted if key(cell, settings) not in known]
+        if missing:
+            with tempfile.TemporaryDirectory() as folder:
+                lines += _measure_data(data, missing, settings, Path(folder), out)
+    return sorted(lines, key=lambda line: cells.index(Cell(**line["cell"])))
+
+
+def _measure_data(data: str, cells: Sequence[Cell], settings: Settings, folder: Path, out: Path | None) -> list[Line]:
+    facts = prepare_apart(data, settings, folder)
+    lines: list[Line] = []
+    for cell in cells:
+        about: Line = {"cell": asdict(cell), "settings": asdict(settings), "time": time.strftime("%F %T %z")}
+        if "failed" in facts:
+            line = about | facts
+        else:
+            found = measure_apart(cell, settings, folder, facts)
+            line = about | {"facts": facts} | (found if "failed" in found else {"result": found})
+            for used in folder.glob("run-*"):
+                shutil.rmtree(used)
+        lines.append(line | {"circumstances": _circumstances()})
+        print(f"{cell!s:48} {one_line(line)}", file=sys.stderr, flush=True)
+        if out:
+            with out.open("a") as file:
+                file.write(json.dumps(lines[-1]) + "\n")
+    return lines
+
+
+def _read(out: Path) -> dict[str, Line]:
+    """Return the finished cells of a file by their key; failed ones are tried again, a torn last line is too."""
+    known: dict[str, Line] = {}
+    for text in out.read_text().splitlines() if out.is_file() else []:
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if "result" in line:
+            known[key(Cell(**line["cell"]), Settings(**line["settings"]))] = line
+    return known
+
+
+def _circumstances() -> dict[str, Any]:
+    """Return what a reader needs to repeat a measurement."""
+    here = Path(__file__).parent
+    describe = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(describe, capture_output=True, text=True, check=False, cwd=here).stdout.strip()
+    names = ("poise", "trl", "transformers", "torch", "peft")
     return {
-        "rows": len(fitting),
-        "rows_in_file": len(found),
-        "parameters": parameters,
-        "model": sizes | {"vocab_size": VOCABULARY},
-        "batch": BATCH,
-        "dtype": "float32",
+        "command": " ".join(["python", *sys.argv]),
+        "commit": commit,
+        "machine": platform.processor() or platform.machine(),
+        **{name: version(name) for name in names},
     }
 
 
-def ratios(cells: dict[str, Any]) -> dict[str, float]:
-    """How many times poise is faster, and how far the first ten losses are apart."""
-    found: dict[str, float] = {}
-    for tuning in TUNINGS:
-        ours = cells.get(f"poise/{tuning}")
-        for rival in ("trl", "trl-best"):
-            theirs = cells.get(f"{rival}/{tuning}")
-            if ours and theirs:
-                found[f"{tuning}: {rival} / poise, wall"] = theirs["seconds"] / ours["seconds"]
-                found[f"{tuning}: {rival} / poise, peak memory"] = theirs["peak_bytes"] / ours["peak_bytes"]
-                first_ten = zip(ours["losses"][:10], theirs["losses"][:10], strict=True)
-                found[f"{tuning}: {rival} - poise, loss"] = max(abs(a - b) for a, b in first_ten)
-    return found
-
-
-def _work(arm: str, tuning: str, folder: Path) -> dict[str, Any]:
-    import resource
-
-    losses, seconds, tokens, parts = _poise(tuning, folder) if arm == "poise" else _trl(arm, tuning, folder)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": seconds, "tokens": tokens, "peak_bytes": peak, "losses": losses, **parts}
-
-
-def _poise(tuning: str, folder: Path) -> tuple[list[float], float, int, dict[str, Any]]:
-    import poise.train.train as training
-    from poise.recipe import load_recipe
-    from poise.run import Run
-
-    run = Run(folder / f"run-{tuning}")
-    recipe = load_recipe("dpo", None, defaults={
-        "model_name_or_path": str(folder / tuning), "use_peft": tuning == "lora",
-        "dataset_name": str(folder / "pairs.jsonl"), "max_length": MAX_LENGTH,
-        "output_dir": str(run.path), "learning_rate": RATES[tuning], "beta": BETA, "seed": SEED,
-        "per_device_train_batch_size": BATCH, "num_train_epochs": 1, "lr_scheduler_type": "linear", "warmup_steps": 0,
-        "logging_steps": 1, "save_strategy": "no", "reference_cache": False, "use_cpu": True,
-        "optim": "adamw_torch_fused",
-    })  # fmt: skip
-    started = time.perf_counter()
-    training.train(recipe, run)
-    seconds = time.perf_counter() - started
-    metrics = [line for line in run.metrics() if "loss" in line]
-    steps = sum(line["seconds"] for line in metrics)
-    parts = {"reference_seconds": run.manifest["reference"]["seconds"], "step_seconds": steps}
-    return [line["loss"] for line in metrics], seconds, metrics[-1]["tokens_seen"], parts
-
-
-def _trl(arm: str, tuning: str, folder: Path) -> tuple[list[float], float, int, dict[str, Any]]:
-    import datasets
-    from peft import LoraConfig, load_peft_weights, set_peft_model_state_dict
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import DPOConfig, DPOTrainer
-
-    datasets.disable_caching()
-    flags = {"precompute_ref_log_probs": True, "gradient_checkpointing": False} if arm == "trl-best" else {}
-    arguments = DPOConfig(
-        output_dir=str(folder / f"{arm}-{tuning}"), learning_rate=RATES[tuning], beta=BETA, seed=SEED, bf16=False,
-        per_device_train_batch_size=BATCH, num_train_epochs=1, logging_steps=1, save_strategy="no", report_to=[],
-        disable_tqdm=True, use_cpu=True, max_length=MAX_LENGTH, lr_scheduler_type="linear", warmup_steps=0,
-        optim="adamw_torch_fused", **flags,
-    )  # fmt: skip
-    started = time.perf_counter()
-    tokenizer = AutoTokenizer.from_pretrained(folder / "full")
-    rows = datasets.load_dataset("json", data_files=str(folder / "pairs.jsonl"), split="train")
-    trainer = DPOTrainer(
-        AutoModelForCausalLM.from_pretrained(folder / "full", dtype="float32"),
-        args=arguments,
-        train_dataset=rows,
-        processing_class=tokenizer,
-        peft_config=LoraConfig(task_type="CAUSAL_LM", **LORA) if tuning == "lora" else None,
-    )
-    if tuning == "lora":
-        set_peft_model_state_dict(trainer.model, load_peft_weights(str(folder / "lora"), device="cpu"))
-    tokens = _count_tokens(trainer)
-    trainer.train()
-    trainer.save_model(str(folder / f"{arm}-{tuning}" / "model"))
-    seconds = time.perf_counter() - started
-    return [line["loss"] for line in trainer.state.log_history if "loss" in line], seconds, tokens[0], {}
-
-
-def _count_tokens(trainer: Any) -> list[int]:
-    """Count the tokens, padding too, of every batch that is trained on."""
-    total, collate = [0], trainer.data_collator
-
-    def counting(rows: list[Any]) -> Any:
-        batch = collate(rows)
-        total[0] += batch["input_ids"].numel()
-        return batch
-
-    trainer.data_collator = counting
-    return total
-
-
-def _tokenizer(lines: list[str]) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False)  # fmt: skip  # noqa: E501
-    texts = (turn["content"] for line in lines for turns in json.loads(line).values() for turn in turns)
-    inner.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|pad|>")
-    from poise.batch.tokens import prepare_tokenizer
-
-    return prepare_tokenizer(tokenizer, TEMPLATE).tokenizer
-
-
-def _longest(tokenizer: Any, row: dict[str, Any]) -> int:
-    return max(
-        len(tokenizer.apply_chat_template(row["prompt"] + row[side], tokenize=True, return_dict=False))
-        for side in ("chosen", "rejected")
-    )
-
-
-def _run_worker(arm: str, tuning: str, folder: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--worker", arm, "--tuning", tuning, "--folder", folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "CI": "1"})
-    if done.returncode:
-        sys.exit(f"{arm}/{tuning} failed:\n{done.stderr[-4000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def _hardware() -> dict[str, Any]:
-    from importlib.metadata import version
-
-    import torch
-
-    versions = {name: version(name) for name in ("poise", "trl", "transformers", "torch", "peft")}
-    return {"machine": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), **versions}
-
-
-def _line(cell: dict[str, Any]) -> str:
-    rate = cell["tokens"] / cell["seconds"]
-    memory = cell["peak_bytes"] / 2**20
-    return f"{cell['seconds']:7.1f} s  {cell['tokens']:9,} tokens  {rate:7,.0f} tok/s  {memory:6,.0f} MiB"
-
-
-def _table(result: dict[str, Any]) -> str:
-    head = f"{result['rows']} pairs, {result['parameters'] / 1e6:.1f} M parameters, batch {result['batch']}, float32"
-    cells = [f"{name:15} {_line(cell)}" for name, cell in result["cells"].items()]
-    return "\n".join([head, *cells, *(f"{name:40} {value:.3g}" for name, value in result["ratios"].items())])
+def _settings(options: argparse.Namespace) -> Settings:
+    rows = QUICK_ROWS if options.quick and options.rows is None else options.rows
+    return Settings(rows, options.tokens, options.width, options.model, options.device, options.seed, options.data)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="a file of preference pairs")
-    parser.add_argument("--rows", type=int, help="use the first ROWS rows only")
-    parser.add_argument("--width", type=int, default=WIDTH, help="hidden size of the model")
-    parser.add_argument("--tunings", default=",".join(TUNINGS), help="lora,full")
+    parser.add_argument("--data", help="a file of preference pairs, measured as the data set `file`")
+    parser.add_argument("--shapes", type=_among("data", (*SHAPES, FILE)), help=f"of {', '.join(SHAPES)}, {FILE}")
+    parser.add_argument("--methods", type=_among("method", METHODS), help=",".join(METHODS))
+    parser.add_argument("--tunings", type=_among("tuning", TUNINGS), help=",".join(TUNINGS))
+    parser.add_argument("--dtypes", type=_among("dtype", DTYPES), help=",".join(DTYPES))
+    parser.add_argument("--arms", type=_among("arm", ARMS), help=",".join(ARMS))
+    parser.add_argument("--rows", type=int, help="rows of each data set, whatever their length")
+    parser.add_argument(
+        "--tokens", type=int, default=40_000, help="unshared tokens of an epoch, 16 rows at least; 0: the whole file"
+    )
+    parser.add_argument("--width", type=int, default=256, help="hidden size of the model of 6 layers")
+    parser.add_argument("--model", choices=list(MODELS), default="width")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--quick", action="store_true", help="the file and two shapes, DPO, float32, few rows")
+    parser.add_argument("--out", help="file that every finished cell is appended to")
+    parser.add_argument("--resume", action="store_true", help="take finished cells from --out")
+    parser.add_argument("--ask", action="append", default=[], help="'FIGURE>=3' or 'FIGURE<=1', told beside it")
     parser.add_argument("--json", action="store_true")
-    for hidden in ("--worker", "--tuning", "--folder"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if not options.worker and not options.data:
-        parser.error("--data is needed")
+    if options.shapes and FILE in options.shapes and not options.data:
+        parser.error(f"--shapes {FILE} needs --data")
+    if options.resume and not options.out:
+        parser.error("--resume needs --out")
     return options
+
+
+def _among(what: str, choices: Sequence[str]) -> Any:
+    """Return a reader of comma-separated choices."""
+
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        for name in names:
+            if name not in choices:
+                raise argparse.ArgumentTypeError(f"no {what} {name!r}; there are {', '.join(choices)}")
+        return names
+
+    return read
 
 
 if __name__ == "__main__":
