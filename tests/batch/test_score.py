@@ -15,7 +15,6 @@ from poise.batch.attention import NAME
 from poise.batch.batch import make_batch
 from poise.batch.row import Row, Segment
 from poise.batch.score import Scorer, Way, token_logps, usual_attention
-from poise.errors import ModelError
 from poise.train.check import check_sharing
 from poise.train.model import Hardware
 
@@ -227,13 +226,13 @@ def test_an_adapted_head_is_scored_and_trained_as_the_model_computes_it(adapter:
     batch = make_batch([PAIR, CONVERSATION])
     weights = torch.linspace(-1, 2, batch.trained_tokens)
     found: list[tuple[Tensor, dict[str, Tensor]]] = []
-    for way in WAYS:
+    for way in (*WAYS, "the model's own logits"):
         model = ADAPTED[adapter]()
-        values = Scorer(model, way=way)(batch).values
+        values = Scorer(model, way=way)(batch).values if way in WAYS else Scorer(model).one_by_one(batch).values
         (values * weights).sum().backward()
         found.append((values, {name: each.grad for name, each in model.named_parameters() if each.requires_grad}))
-    *flat, (theirs, their_gradients) = found
-    for ours, our_gradients in flat:
+    *ways, (theirs, their_gradients) = found
+    for ours, our_gradients in ways:
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
         for name, gradient in their_gradients.items():
             assert gradient.any(), name
@@ -286,52 +285,6 @@ def test_under_autocast_sharing_is_near_exact_scoring(tiny_llama: Any) -> None:
 # The check before training -------------------------------------------------------------------------------------------
 
 CPU = Hardware(torch.device("cpu"), torch.float32, autocast=False)
-WITHOUT_SHARING: dict[str, tuple[str, dict[str, Any]]] = {
-    "Mamba, a state and no attention": ("mamba", {"state_size": 4}),
-    "Bloom, attention code of its own": ("bloom", {"n_layer": 1, "n_head": 2}),
-    "GPT-OSS, attention sinks": ("gpt_oss", {"num_local_experts": 2, "num_experts_per_tok": 1}),
-    "Falcon-H1, a state beside attention": (
-        "falcon_h1",
-        {"mamba_d_ssm": 16, "mamba_n_heads": 2, "mamba_d_head": 8, "mamba_d_state": 4, "mamba_chunk_size": 4},
-    ),
-}
-
-
-def a_model_without_sharing(name: str) -> Any:
-    kind, size = WITHOUT_SHARING[name]
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SIZE | size))
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.5)
-    return model
-
-
-@pytest.mark.parametrize("name", WITHOUT_SHARING)
-def test_a_model_that_cannot_share_falls_back_to_exact_scores(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    scorer = Scorer(a_model_without_sharing(name))
-    sentence = check_sharing(scorer, [PAIR, CONVERSATION], CPU, "auto")
-    assert scorer.way == "alone"
-    assert sentence.startswith(f"prefix sharing does not fit {WITHOUT_SHARING[name][0]}")
-    assert "every sequence is computed alone" in " ".join(capsys.readouterr().err.split())
-    with torch.no_grad():
-        for row, ids in ((PAIR, [3, 4, 5, 6, 7, 8, 9, 2]), (CONVERSATION, [3, 9, 4, 10, 2])):
-            logits = scorer.eval().causal_lm(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -5:-1]
-            expected = logits.log_softmax(-1).gather(1, torch.tensor(ids[-4:])[:, None])[:, 0]
-            torch.testing.assert_close(scorer(make_batch([row])).values[:4], expected, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", WITHOUT_SHARING)
-def test_insisting_on_sharing_stops_where_a_model_cannot(name: str) -> None:
-    with pytest.raises(ModelError, match="set prefix_sharing=auto"):
-        check_sharing(Scorer(a_model_without_sharing(name)), [PAIR, CONVERSATION], CPU, "on")
-
-
-def test_one_row_is_enough_to_find_a_state_that_runs_across_rows() -> None:
-    """A row of one segment scores the same both ways, so the difference alone would not show it."""
-    scorer = Scorer(a_model_without_sharing("Mamba, a state and no attention"))
-    check_sharing(scorer, [CONVERSATION], CPU, "auto")
-    assert scorer.way == "alone"
 
 
 @pytest.mark.parametrize("wanted", ["auto", "on"])
