@@ -50,6 +50,8 @@ __all__ = [
 
 OBJECTIVES = "poise.objectives"
 SectionT = TypeVar("SectionT", bound=BaseModel)
+TYPED = {"dpo": "sigmoid", "kto": "kto"}
+"""Commands whose recipes may name another loss on the same rows, with the `loss_type` of their own."""
 _NESTED_KEYS = (*DatasetEntry.model_fields, *DatasetMixture.model_fields)
 
 
@@ -162,7 +164,7 @@ def _resolve(verb: str, draft: Draft) -> Recipe | None:
 
 
 def _objective(verb: str, draft: Draft) -> tuple["type[Objective]", str]:
-    """Load the objective's class; `loss_type` may name another objective on pairs."""
+    """Load the objective's class; under dpo and kto `loss_type` may name another objective on the same unit."""
     known = names_in(OBJECTIVES)
     if verb not in known:
         raise RecipeError(f"there is no objective {verb!r}{did_you_mean(verb, known)} (there are {', '.join(known)})")
@@ -173,13 +175,14 @@ def _objective(verb: str, draft: Draft) -> tuple["type[Objective]", str]:
     name = LOSS_TYPES.get(said, said) if isinstance(said, str) else ""
     if name == verb:
         return _objective_class(verb), verb
-    if verb == "dpo" and name in known and _learns_from_pairs(name):
+    others = [other for other in known if other != verb and _shares_unit(verb, other)] if verb in TYPED else []
+    if name in others:
         draft.note(setting, f"the objective is {name}")
         return _objective_class(name), name
-    others = [other for other in known if other != "dpo" and _learns_from_pairs(other)] if verb == "dpo" else []
-    known_types = f"there are {', '.join(['sigmoid (dpo)', *others])}"
-    remedy = known_types if verb == "dpo" else f"remove the line: {verb} has one loss"
-    what = f"there is no loss type {show(said)} for {verb}{did_you_mean(str(said), ['sigmoid', *others])}"
+    own = TYPED.get(verb, "")
+    types = [own if own == verb else f"{own} ({verb})", *others]
+    remedy = f"there are {', '.join(types)}" if own else f"remove the line: {verb} has one loss"
+    what = f"there is no loss type {show(said)} for {verb}{did_you_mean(str(said), [own, *others])}"
     draft.faults.append(Fault(setting.place_of((setting.key,)), what, remedy))
     return _objective_class(verb), verb
 
@@ -194,8 +197,8 @@ def _objective_class(name: str) -> "type[Objective]":
     raise RecipeError(f"{module.__name__} defines no objective: a class with a unit and a loss")
 
 
-def _learns_from_pairs(name: str) -> bool:
-    return _objective_class(name).unit == "pairs"
+def _shares_unit(verb: str, name: str) -> bool:
+    return _objective_class(name).unit == _objective_class(verb).unit
 
 
 def _replace_data(draft: Draft) -> None:
@@ -284,7 +287,7 @@ def _near_nested(path: KeyPath, what: str) -> str:
     return did_you_mean(str(path[-1]), _NESTED_KEYS).removeprefix("; ") if what.startswith(UNKNOWN) else ""
 
 
-def _default_max_length(draft: Draft, unit: Literal["tokens", "pairs"]) -> None:
+def _default_max_length(draft: Draft, unit: Literal["tokens", "pairs", "answers"]) -> None:
     """Add the length that suits the objective, where the recipe gives none."""
     given = draft.settings.get("max_length")
     if given is None or given.value is None:
@@ -376,7 +379,7 @@ def _check_together(draft: Draft, data: DataSection, training: Mapping[str, Any]
 
 def _idle_keys(model: ModelSection, data: DataSection, objective: "type[Objective]") -> Iterator[tuple[str, str]]:
     """Yield (key, why) of the model and data keys that do not act in this recipe."""
-    pairs = objective.unit == "pairs"
+    answers = objective.unit != "tokens"
     if model.attn_implementation is not None:
         yield (
             "attn_implementation",
@@ -393,10 +396,10 @@ def _idle_keys(model: ModelSection, data: DataSection, objective: "type[Objectiv
         yield "reference_cache", "no effect: this objective has no reference"
     if "document" not in objective.rows:
         yield "text_column", "no effect: only documents are read from one column"
-    if pairs:
-        yield "packing", "no effect: pairs always share a row without padding"
+    if answers:
+        yield "packing", "no effect: answers always share the row of their prompt, without padding"
     else:
-        yield "max_prompt_length", "no effect: only pairs have a prompt apart"
+        yield "max_prompt_length", "no effect: only where answers are compared is the prompt apart"
     for way, keys in DATA_KEYS.items():
         if way != data.way:
             yield from _each(keys, f"no effect: the data is named in {data.way}")

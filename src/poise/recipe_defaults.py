@@ -44,8 +44,8 @@ LEARNING_RATES: dict[tuple[str, Literal["full", "LoRA"]], float] = {
 """sft and dpo: the handbook's zephyr-7b-beta recipes. orpo, full: its zephyr-141b recipe and the paper's Mistral run
 (arXiv:2403.07691). The others keep the ratio of ten between LoRA and full tuning that those recipes have."""
 
-MAX_LENGTH = {"pairs": 1024, "tokens": 2048}
-"""Tokens of a row: the handbook's dpo and sft recipes."""
+MAX_LENGTH = {"pairs": 1024, "answers": 1024, "tokens": 2048}
+"""Tokens of a row: the handbook's dpo and sft recipes; unpaired answers are as long as paired ones."""
 
 
 def default_training(verb: str, tuning: Literal["full", "LoRA"], name: str) -> Iterator[tuple[str, Any, str]]:

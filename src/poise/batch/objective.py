@@ -1,13 +1,16 @@
 """What a training method is: hyperparameters, the rows it learns from, and a loss per item from log-probabilities."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from poise.batch.logps import Logps
+from poise.batch.row import Row
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Objective(BaseModel):
     """Whether it compares with the policy as it was at the start."""
     whole_step: ClassVar[bool] = False
     """Whether a loss depends on other items of its optimizer step; all are then scored before any is trained on."""
+    needs_mismatched: ClassVar[bool] = False
+    """Whether it reads `Logps.mismatched`: every prompt then gets another row's answer beside its own."""
 
     @property
     def needs_collision(self) -> bool:
@@ -45,6 +50,18 @@ class Objective(BaseModel):
         """How the reference follows the policy; None where it stays as it was at the start."""
         return None
 
+    def remarks(self, rows: Sequence[Row]) -> list[str]:
+        """Say what is worth knowing of the rows it is about to learn from, a sentence each."""
+        return []
+
     @abstractmethod
     def __call__(self, policy: Logps, reference: Logps | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return (losses, metrics), each (items,): losses in nats with gradient, metrics without."""
+        """Return (losses, metrics), each (items,): losses in nats with gradient, metrics without.
+
+        A metric of some items only is (items, 2), see `only_of`.
+        """
+
+
+def only_of(items: Tensor, values: Tensor) -> Tensor:
+    """Make a metric (items, 2) that is averaged over the marked items alone: (0, 0) for each of the others."""
+    return torch.stack((values.where(items, 0), items.to(values.dtype)), dim=-1).detach()

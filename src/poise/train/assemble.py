@@ -63,7 +63,7 @@ def _hardware(recipe: Recipe) -> Hardware:
 def _settle(recipe: Recipe, scorer: Scorer) -> None:
     """Apply dropout and activation checkpointing as the recipe says."""
     no_dropout = recipe.model.disable_dropout
-    if recipe.objective.unit == "pairs" if no_dropout is None else no_dropout:
+    if recipe.objective.unit != "tokens" if no_dropout is None else no_dropout:
         disable_dropout(scorer)
     if recipe.training.get("activation_checkpointing"):
         options = recipe.training.get("activation_checkpointing_kwargs") or {"use_reentrant": False}

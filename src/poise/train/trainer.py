@@ -10,9 +10,8 @@ import json
 import math
 import shutil
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from poise.errors import DivergenceError
 from poise.run import Run
 from poise.train import whole_step
 from poise.train.adapters import load_adapter_weights
+from poise.train.means import Means
 from poise.train.moving import FollowingReference
 from poise.train.reference import Reference
 from poise.train.whole_step import items
@@ -59,8 +59,7 @@ class Rows(Dataset[Row]):
 class Tally:
     """Sums over the steps since the last log line."""
 
-    sums: dict[str, float]
-    items: int = 0
+    metrics: Means = field(default_factory=Means)
     tokens: int = 0
     seconds: float = 0.0
     router_loss: float = 0.0
@@ -99,7 +98,7 @@ class PoiseTrainer(Trainer):
         self.micro_batch_tokens = micro_batch_tokens
         scorer.with_collision = objective.needs_collision
         self._save_weights = save
-        self._tally = Tally(defaultdict(float))
+        self._tally = Tally()
         self._step_rows: Sequence[Row] = ()
         self.tokens_seen = 0
 
@@ -131,7 +130,7 @@ class PoiseTrainer(Trainer):
                 loss = losses.sum() * scale + self._router_loss(router)
                 self.accelerator.backward(loss)
             total += loss.detach()
-            self._add(metrics, len(losses))
+            self._tally.metrics.add(metrics)
         return total
 
     def _whole_step(self, model: Any, groups: Sequence[Sequence[Row]], scale: float) -> Tensor:
@@ -151,7 +150,7 @@ class PoiseTrainer(Trainer):
                 router_loss = self._router_loss(router)
                 self.accelerator.backward(surrogate + router_loss)
             total += router_loss.detach()
-        self._add(metrics, len(losses))
+        self._tally.metrics.add(metrics)
         return total
 
     def _syncing(self, model: Any, *, last: bool) -> contextlib.AbstractContextManager[Any]:
@@ -196,11 +195,6 @@ class PoiseTrainer(Trainer):
         counts: Any = self.accelerator.gather(torch.tensor([items], device=self.args.device))
         return int(counts.sum())
 
-    def _add(self, metrics: dict[str, Tensor], items: int) -> None:
-        for name, values in metrics.items():
-            self._tally.sums[name] += float(values.sum())
-        self._tally.items += items
-
     def _not_finite(self, what: str, value: float, rows: Sequence[Row]) -> str:
         shown = ", ".join(f"{row.id} ({row.place})" for row in rows[:8])
         more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
@@ -235,16 +229,14 @@ class PoiseTrainer(Trainer):
         if not rows:
             return {}
         self.scorer.eval()
-        sums: dict[str, float] = defaultdict(float)
+        means = Means()
         for group, (losses, metrics) in self._held_out_losses(rows):
             loss = float(losses.sum())
             if not math.isfinite(loss):
                 raise DivergenceError(self._not_finite("held-out loss", loss, group))
-            sums["loss"] += loss
-            for name, values in metrics.items():
-                sums[name] += float(values.sum())
+            means.add({"loss": losses, **metrics})
         self.scorer.train()
-        result = {f"{metric_key_prefix}_{name}": total / items(rows, self.objective) for name, total in sums.items()}
+        result = {f"{metric_key_prefix}_{name}": mean for name, mean in means.read().items()}
         self.log(result)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, result)
         return result
@@ -263,8 +255,8 @@ class PoiseTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what happened since the last line and write it to metrics.jsonl."""
         if "loss" in logs:
-            tally, self._tally = self._tally, Tally(defaultdict(float))
-            logs |= {name: total / tally.items for name, total in tally.sums.items()}
+            tally, self._tally = self._tally, Tally()
+            logs |= tally.metrics.read()
             if tally.rows:
                 logs["router_loss"] = tally.router_loss / tally.rows
             logs["tokens_seen"] = self.tokens_seen
