@@ -21,7 +21,7 @@ def noisy_embeddings(model: Any, layout: Layout, alpha: float) -> Generator[None
     """Add the noise to whatever the model's embedding puts out, (1, tokens, width), for one forward pass.
 
     At the module's output, as in the paper's code: models scale or project embeddings after it, and some look up
-    others by token id beside it.
+    others by token id beside it, so that embeddings cannot take the ids' place.
     """
     lengths = torch.tensor(longest_sequences(layout)).repeat_interleave(torch.tensor(layout.lengths))
 
