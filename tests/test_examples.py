@@ -17,6 +17,7 @@ from poise.examples import (
     LabeledConversation,
     Message,
     PreferencePair,
+    RankedAnswers,
     content_id,
     from_json,
     to_json,
@@ -24,12 +25,14 @@ from poise.examples import (
 
 messages = st.builds(Message, st.sampled_from(("system", "user", "assistant", "tool")), st.text())
 turns = st.lists(messages, max_size=3).map(tuple)
+ranks = st.integers(0, 9)
 places = {"source": st.text(max_size=5), "lineage": st.lists(st.text(max_size=5), max_size=2).map(tuple)}
 examples = st.one_of(
     st.builds(Document, st.text(), **places),
     st.builds(Conversation, turns, **places),
     st.builds(PreferencePair, turns, turns, turns, **places),
     st.builds(LabeledConversation, turns, st.booleans(), **places),
+    st.builds(RankedAnswers, turns, st.lists(turns, max_size=3).map(tuple), st.lists(ranks).map(tuple), **places),
 )
 
 
@@ -58,6 +61,9 @@ def test_content_and_kind_change_the_id() -> None:
         PreferencePair((ask,), (reply,), ()).id,
         PreferencePair((ask,), (), (reply,)).id,
         PreferencePair((ask, reply), (), ()).id,
+        RankedAnswers((ask,), ((reply,), (ask,)), (0, 1)).id,
+        RankedAnswers((ask,), ((reply,), (ask,)), (1, 0)).id,
+        RankedAnswers((ask,), ((ask,), (reply,)), (0, 1)).id,
     ]
     assert len(set(ids)) == len(ids)
 
@@ -75,5 +81,12 @@ def test_examples_are_frozen_and_can_be_kept_in_sets() -> None:
 
 
 def test_every_kind_is_known_by_its_name() -> None:
-    assert set(KINDS) == {"document", "conversation", "preference_pair", "labeled_conversation"}
+    kinds = {"document", "conversation", "preference_pair", "labeled_conversation", "ranked_answers"}
+    assert set(KINDS) == kinds
     assert all(kind == cls.kind for kind, cls in KINDS.items())
+
+
+def test_the_answer_of_a_labelled_conversation_is_its_last_assistant_turn() -> None:
+    ask, reply, thanks = Message("user", "a"), Message("assistant", "b"), Message("user", "c")
+    assert LabeledConversation((ask, reply, thanks, reply, thanks), True).prompt == (ask, reply, thanks)
+    assert LabeledConversation((ask,), True).prompt == ()

@@ -1,4 +1,4 @@
-"""The values every stage reads and writes: Message and the four Examples, JSON in and out, content ids."""
+"""The values every stage reads and writes: Message and the five Examples, JSON in and out, content ids."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ class Message:
 
 
 class Content:
-    """What the four Examples have in common."""
+    """What the five Examples have in common."""
 
     kind: ClassVar[str]
     lineage: tuple[str, ...]
@@ -75,10 +75,29 @@ class LabeledConversation(Content):
     source: str = ""
     lineage: tuple[str, ...] = ()
 
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """What stands before the last assistant turn, which is the answer that the label is about."""
+        answers = [index for index, message in enumerate(self.messages) if message.role == "assistant"]
+        return self.messages[: answers[-1]] if answers else ()
 
-Example = Document | Conversation | PreferencePair | LabeledConversation
+
+@dataclass(frozen=True)
+class RankedAnswers(Content):
+    """A prompt with two or more answers and their order; each is compared with all of another rank."""
+
+    kind: ClassVar[str] = "ranked_answers"
+    prompt: tuple[Message, ...]
+    answers: tuple[tuple[Message, ...], ...]
+    ranks: tuple[int, ...]
+    """Place of each answer, 0 the best; answers of equal rank are not compared."""
+    source: str = ""
+    lineage: tuple[str, ...] = ()
+
+
+Example = Document | Conversation | PreferencePair | LabeledConversation | RankedAnswers
 KINDS: dict[str, type[Example]] = {
-    cls.kind: cls for cls in (Document, Conversation, PreferencePair, LabeledConversation)
+    cls.kind: cls for cls in (Document, Conversation, PreferencePair, LabeledConversation, RankedAnswers)
 }
 
 
@@ -101,6 +120,12 @@ def from_json(row: dict[str, Any]) -> Example:
     fields["lineage"] = tuple(fields["lineage"])
     for key in ("messages", "prompt", "chosen", "rejected"):
         if key in fields:
-            messages = cast("list[dict[str, Any]]", fields[key])
-            fields[key] = tuple(Message(**message) for message in messages)
+            fields[key] = _messages(fields[key])
+    if "answers" in fields:
+        fields["answers"] = tuple(map(_messages, fields["answers"]))
+        fields["ranks"] = tuple(fields["ranks"])
     return KINDS[row["kind"]](**fields)
+
+
+def _messages(rows: list[dict[str, Any]]) -> tuple[Message, ...]:
+    return tuple(Message(**row) for row in rows)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ def segment(tokenizer, untrained: str, trained: str, parent: int = -1) -> Segmen
 
 @pytest.fixture
 def pair(tokenizer) -> Row:
-    answers = [segment(tokenizer, "", text, parent=0) for text in ("yes</s>", "no</s>")]
+    answers = [
+        replace(segment(tokenizer, "", text, parent=0), rank=rank) for rank, text in enumerate(("yes</s>", "no</s>"))
+    ]
     return Row("0123", (segment(tokenizer, "ok? ", ""), *answers), "data.jsonl:3")
 
 
@@ -58,18 +61,34 @@ def test_counts_tell_the_trained_share():
 
 
 @pytest.mark.parametrize(
-    ("parents", "labels"),
+    ("segments", "labels"),
     [
-        ([-1], ["text"]),
-        ([-1, -1], ["chunk 1 of 2", "chunk 2 of 2"]),
-        ([-1, 0], ["prompt", "completion"]),
-        ([-1, 0, 0], ["prompt", "chosen", "rejected"]),
-        ([-1, 0, 0, 0], ["prompt", "answer 1", "answer 2", "answer 3"]),
+        ([{}], ["text"]),
+        ([{}, {}], ["chunk 1 of 2", "chunk 2 of 2"]),
+        ([{}, {"parent": 0}], ["prompt", "completion"]),
+        ([{}, {"parent": 0, "rank": 0}, {"parent": 0, "rank": 1}], ["prompt", "chosen", "rejected"]),
+        (
+            [{}, *({"parent": 0, "rank": rank} for rank in (0, 2, 2))],
+            ["prompt", "answer of rank 1", "answer of rank 3", "answer of rank 3"],
+        ),
+        (
+            [{}, {"parent": 0, "label": "undesirable"}, {"parent": 0, "label": "mismatched"}],
+            ["prompt", "undesirable answer", "another row's answer, scored only"],
+        ),
     ],
 )
-def test_segments_are_named_by_the_shape_of_the_row(tokenizer, parents, labels):
-    row = Row("0", tuple(segment(tokenizer, "a", "b", parent) for parent in parents))
+def test_segments_are_named_by_what_they_are(tokenizer, segments, labels):
+    row = Row("0", tuple(replace(segment(tokenizer, "a", "b"), **each) for each in segments))
     assert [each["label"] for each in mask_json(row, tokenizer)["segments"]] == labels
+
+
+def test_another_row_s_answer_is_not_shown_as_trained(tokenizer):
+    row = Row("0", tuple(replace(segment(tokenizer, "", "a", parent), label=label)
+                         for parent, label in ((-1, None), (0, "desirable"), (0, "mismatched"))))  # fmt: skip
+    shown = mask_json(row, tokenizer)
+    assert [each["text"] for each in shown["segments"]] == ["⟦a⟧", "⟦a⟧", "a"]
+    assert shown["trained_tokens"] == 1
+    assert shown["segments"][2]["trained"] == [False]
 
 
 def test_json_holds_every_token_with_its_mask(tokenizer, pair):

@@ -1,10 +1,10 @@
-"""What preference objectives with a reference have in common: scores of each answer, and weights of each pair.
+"""What preference objectives have in common: scores of each answer, weights of each pair, a reference that moves.
 
     score(y) = log pi(y|x) - log ref(y|x)        the log-ratio r; under other f-divergences f'(e^r), f-DPO below
 
 - f-DPO (Wang et al. 2023, arXiv:2309.16240, equation 6): f'(u) for u = pi / ref is 1 - 1/u for the forward KL,
-  log(2u / (1 + u)) for Jensen-Shannon, (u^(a - 1) - 1) / (a - 1) for the alpha-divergence; log u, up to a constant that
-  cancels in a pair, for the reverse KL of DPO.
+  log(2u / (1 + u)) for Jensen-Shannon, (u^(a - 1) - 1) / (a - 1) for the alpha-divergence (a is 1 - alpha of the paper,
+  as in TRL); log u for the reverse KL of DPO. Constants are left out: they cancel in a pair.
 - LD-DPO (Liu et al. 2024, arXiv:2409.06411, equation 10): tokens beyond the length of the shorter answer count `ld_alpha`.
 - WPO (Zhou et al. 2024, arXiv:2406.11827, equation 2): a pair weighs w(chosen) w(rejected), the geometric mean over an
   answer's tokens of pi(y_t) / sum_v pi(v)^2: how likely the policy itself is to write it.
@@ -46,15 +46,13 @@ class ReferencePairs(Objective):
     """Base of the losses on pairs that are measured from a reference."""
 
     unit: ClassVar[Unit] = "pairs"
-    rows: ClassVar[tuple[str, ...]] = ("preference_pair",)
+    rows: ClassVar[tuple[str, ...]] = ("preference_pair", "ranked_answers")
     needs_reference: ClassVar[bool] = True
 
     beta: float = Field(default=0.1, gt=0)
     """How strongly the policy is held to the reference."""
     ld_alpha: float | None = Field(default=None, ge=0, le=1)
     """Weight of the tokens beyond the length of the shorter answer; None, like 1, counts all alike."""
-    use_weighting: bool = False
-    """Weigh each pair by how likely the policy is to write it (WPO)."""
     sync_ref_model: bool = False
     """Let the reference follow the policy (TR-DPO)."""
     ref_model_mixup_alpha: float = Field(default=0.6, gt=0, le=1)
@@ -63,15 +61,16 @@ class ReferencePairs(Objective):
     """Updates between two moves."""
 
     @property
-    def needs_collision(self) -> bool:
-        """WPO aligns with what the policy itself would sample."""
-        return self.use_weighting
-
-    @property
     def moving_reference(self) -> MovingReference | None:
         """How the reference follows the policy."""
         moves = MovingReference(self.ref_model_mixup_alpha, self.ref_model_sync_steps)
         return moves if self.sync_ref_model else None
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """The keys of a moving reference where it stands still."""
+        why = "no effect: sync_ref_model is false"
+        return {} if self.sync_ref_model else {"ref_model_mixup_alpha": why, "ref_model_sync_steps": why}
 
     @abstractmethod
     def losses(self, chosen: Answers, rejected: Answers) -> Tensor:
@@ -81,24 +80,47 @@ class ReferencePairs(Objective):
         """Return losses (pairs,) in nats and metrics, each (pairs,)."""
         assert reference is not None
         chosen, rejected = answers(policy, reference, self.ld_alpha)
-        losses = self.losses(chosen, rejected)
         metrics = preference_metrics(policy, self.beta * chosen.ratio, self.beta * rejected.ratio)
-        if self.use_weighting:
-            weights = likely_under_itself(policy)
-            losses, metrics["weights"] = losses * weights, weights
-        return losses, metrics
+        return self.losses(chosen, rejected), metrics
+
+
+class SeparatePairs(ReferencePairs):
+    """Base of those whose pairs do not look at one another, so that each can be weighed by itself."""
+
+    use_weighting: bool = False
+    """Weigh each pair by how likely the policy is to write it (WPO)."""
+
+    @property
+    def needs_collision(self) -> bool:
+        """WPO aligns with what the policy itself would sample."""
+        return self.use_weighting
+
+    def __call__(self, policy: Logps, reference: Logps | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return losses (pairs,) in nats and metrics, each (pairs,)."""
+        losses, metrics = super().__call__(policy, reference)
+        if not self.use_weighting:
+            return losses, metrics
+        weights = likely_under_itself(policy)
+        return losses * weights, metrics | {"weights": weights}
 
 
 Divergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
 
 
-class DivergencePairs(ReferencePairs):
+class DivergencePairs(SeparatePairs):
     """Base of those that compare scores, which another f-divergence than the reverse KL bends."""
 
     f_divergence_type: Divergence = "reverse_kl"
     """How the distance to the reference is measured; DPO's own is the reverse KL."""
-    f_alpha_divergence_coef: float = 0.5
+    f_alpha_divergence_coef: float = Field(default=0.5, ge=-10, le=10)
     """The alpha of alpha_divergence; 1 is the reverse KL, 0 the forward KL."""
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """The coefficient too, where another divergence is asked for."""
+        why = "no effect: f_divergence_type is not alpha_divergence"
+        unused = {} if self.f_divergence_type == "alpha_divergence" else {"f_alpha_divergence_coef": why}
+        return super().idle | unused
 
     def scores(self, chosen: Answers, rejected: Answers) -> tuple[Tensor, Tensor]:
         """Return (chosen, rejected) scores, each (pairs,)."""
@@ -129,6 +151,11 @@ def answers(policy: Logps, reference: Logps, ld_alpha: float | None = None) -> t
     return chosen, rejected
 
 
+def logistic(margins: Tensor, smoothing: float) -> Tensor:
+    """- log sigmoid of the margins (pairs,); a share `smoothing` of the pairs is taken to be the wrong way round."""
+    return -F.logsigmoid(margins) * (1 - smoothing) - F.logsigmoid(-margins) * smoothing
+
+
 def likely_under_itself(policy: Logps) -> Tensor:
     """WPO's weight of each pair, (pairs,), without gradient."""
     if policy.collision is None:
@@ -157,5 +184,5 @@ def _cut_sum(logps: Logps, side: Tensor, shared: Tensor, counts: Tensor, alpha: 
 
 
 def _exponent(values: Tensor) -> Tensor:
-    """Keep what is exponentiated in the range where value and gradient are finite."""
-    return values.clamp(max=80.0)
+    """Keep what is exponentiated where its exponential can still be squared and summed: 40 in float32."""
+    return values.clamp(max=math.log(torch.finfo(values.dtype).max) / 2 - 4)

@@ -28,7 +28,15 @@ from poise.batch.tokens import (
     render_text,
 )
 from poise.errors import DataError
-from poise.examples import Conversation, Document, Example, LabeledConversation, Message, PreferencePair
+from poise.examples import (
+    Conversation,
+    Document,
+    Example,
+    LabeledConversation,
+    Message,
+    PreferencePair,
+    RankedAnswers,
+)
 
 FIRST_PLACEHOLDER = 0xF0000
 PLACEHOLDER = re.compile("([\U000f0000-\U000ffffd])")
@@ -114,11 +122,12 @@ class Renderer:
                 return _Draft((self._document(text),))
             case Conversation(messages=messages):
                 return _Draft((self._write(messages),))
-            case LabeledConversation(messages=messages):
-                last = max((i for i, message in enumerate(messages) if message.role == "assistant"), default=0)
-                return _Draft(self._answers(messages[:last], [messages[last:]]))
+            case LabeledConversation(messages=messages, prompt=prompt):
+                return _Draft(self._answers(prompt, [messages[len(prompt) :]]))
             case PreferencePair(prompt=prompt, chosen=chosen, rejected=rejected):
                 return _Draft(self._answers(prompt, [chosen, rejected]))
+            case RankedAnswers(prompt=prompt):
+                return _Draft(self._answers(prompt, [answer for answer, _ in _best_first(example)]))
 
     def _document(self, text: str) -> "tuple[_Passage, ...]":
         if not text.strip():
@@ -260,6 +269,9 @@ class Renderer:
             return Refusal(TOO_LONG, f"{longest:,} tokens > {self.max_length:,}")
         if isinstance(example, PreferencePair) and np.array_equal(row.segments[1].ids, row.segments[2].ids):
             return Refusal("chosen equals rejected", f"the same {len(row.segments[1]):,} tokens")
+        if isinstance(example, RankedAnswers) and not row.pairs:
+            told_apart = f"{len(row.segments) - 1} of {len(example.answers)} answers differ"
+            return Refusal("no answer ranks above another", told_apart)
         return None
 
     def _ids(self, passages: "tuple[_Passage, ...]", before: str, encoded: "_Encoded") -> tuple[list[int], list[bool]]:
@@ -455,10 +467,34 @@ def _texts(units: Iterable[Iterable[tuple[str, str]]]) -> Iterator[str]:
             yield anchor
 
 
+def _best_first(example: RankedAnswers) -> list[tuple[tuple[Message, ...], int]]:
+    """Return (answer, rank) without those that say nothing; of equal answers the best stays."""
+    kept: dict[tuple[Message, ...], int] = {}
+    for rank, answer in sorted(zip(example.ranks, example.answers, strict=True), key=lambda each: each[0]):
+        if any(message.role == "assistant" and message.content.strip() for message in answer):
+            kept.setdefault(answer, rank)
+    return list(kept.items())
+
+
+def _ranked(example: RankedAnswers, answers: Sequence[Segment]) -> list[Segment]:
+    """Give each answer its rank; of those that became equal by rendering the best stays."""
+    kept: dict[bytes, Segment] = {}
+    for answer, (_, rank) in zip(answers, _best_first(example), strict=True):
+        kept.setdefault(answer.ids.tobytes(), replace(answer, rank=rank))
+    return list(kept.values())
+
+
 def _marked(example: Example, segments: list[Segment]) -> tuple[Segment, ...]:
-    """Say of each answer what it is to its prompt."""
+    """Say of each answer what it is to its prompt; those of a pair have both a rank and a label."""
     if isinstance(example, PreferencePair):
-        return (segments[0], *(replace(answer, rank=rank) for rank, answer in enumerate(segments[1:])))
+        chosen, rejected = segments[1:]
+        return (
+            segments[0],
+            replace(chosen, rank=0, label="desirable"),
+            replace(rejected, rank=1, label="undesirable"),
+        )
+    if isinstance(example, RankedAnswers):
+        return (segments[0], *_ranked(example, segments[1:]))
     if isinstance(example, LabeledConversation):
         label = "desirable" if example.desirable else "undesirable"
         return (segments[0], *(replace(answer, label=label) for answer in segments[1:]))
@@ -497,7 +533,7 @@ def _is_too_long(row: Row | Refusal) -> bool:
 def _without_oldest_turns(example: Example) -> Iterator[Example]:
     """Yield the example with ever less of its history: a leading system message and the last question stay."""
     match example:
-        case PreferencePair(prompt=prompt):
+        case PreferencePair(prompt=prompt) | RankedAnswers(prompt=prompt):
             for start in _later_questions(prompt, len(prompt)):
                 yield replace(example, prompt=_leading_system(prompt) + prompt[start:])
         case Conversation(messages=messages) | LabeledConversation(messages=messages):

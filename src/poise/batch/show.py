@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+import numpy.typing as npt
 from rich.text import Text
 
-from poise.batch.row import Row, Segment
+from poise.batch.row import Row, Segment, without_mismatched
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,7 +45,7 @@ def segment_text(segment: Segment, tokenizer: "PreTrainedTokenizerBase") -> str:
 
 def counts(row: Row) -> str:
     """Return one line: tokens, trained tokens and their share."""
-    trained, tokens = row.trained_tokens, row.tokens
+    trained, tokens = without_mismatched(row).trained_tokens, row.tokens
     share = 100 * trained / tokens if tokens else 0
     return f"{tokens:,} tokens, {trained:,} trained ({share:.0f} %), longest sequence {max(row.sequence_lengths()):,}"
 
@@ -54,13 +56,13 @@ def mask_json(row: Row, tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
         "id": row.id,
         "place": row.place,
         "tokens": row.tokens,
-        "trained_tokens": row.trained_tokens,
+        "trained_tokens": without_mismatched(row).trained_tokens,
         "segments": [
             {
                 "label": label,
                 "parent": segment.parent,
                 "ids": segment.ids.tolist(),
-                "trained": segment.trained.tolist(),
+                "trained": _learned(segment).tolist(),
                 "tokens": [_decode(tokenizer, [index]) for index in segment.ids.tolist()],
                 "text": segment_text(segment, tokenizer),
             }
@@ -70,23 +72,34 @@ def mask_json(row: Row, tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
 
 
 def _labels(row: Row) -> list[str]:
-    """Name the segments by their shape: prompt and answers, chunks of a document, or one text."""
+    """Name the segments by what they are: prompt and answers, chunks of a document, or one text."""
     roots = sum(segment.parent < 0 for segment in row.segments)
-    answers = len(row.segments) - roots
-    if not answers:
+    if roots == len(row.segments):
         return ["text"] if roots == 1 else [f"chunk {index + 1} of {roots}" for index in range(roots)]
-    if answers == 1:
-        return ["prompt", "completion"]
-    return ["prompt", *(["chosen", "rejected"] if answers == 2 else [f"answer {i + 1}" for i in range(answers)])]
+    is_pair = sum(segment.rank is not None for segment in row.segments) == 2
+    return ["prompt", *(_answer_label(segment, is_pair) for segment in row.segments[1:])]
+
+
+def _answer_label(answer: Segment, is_pair: bool) -> str:
+    if answer.label == "mismatched":
+        return "another row's answer, scored only"
+    if answer.rank is not None:
+        return ("chosen", "rejected")[answer.rank > 0] if is_pair else f"answer of rank {answer.rank + 1}"
+    return f"{answer.label} answer" if answer.label else "completion"
 
 
 def _count(segment: Segment) -> str:
-    return f"{len(segment):,} tokens, {int(segment.trained.sum()):,} trained"
+    return f"{len(segment):,} tokens, {int(_learned(segment).sum()):,} trained"
+
+
+def _learned(segment: Segment) -> npt.NDArray[np.bool_]:
+    """(tokens,) whether the model learns the token; another row's answer has log-probabilities, but no gradient."""
+    return segment.trained & (segment.label != "mismatched")
 
 
 def _spans(segment: Segment, tokenizer: "PreTrainedTokenizerBase") -> Iterator[tuple[str, bool]]:
     """Yield the runs of equally trained tokens as text."""
-    tokens = zip(segment.ids.tolist(), segment.trained.tolist(), strict=True)
+    tokens = zip(segment.ids.tolist(), _learned(segment).tolist(), strict=True)
     for trained, run in groupby(tokens, key=lambda token: token[1]):
         yield _decode(tokenizer, [index for index, _ in run]), trained
 

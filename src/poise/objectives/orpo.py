@@ -22,7 +22,7 @@ class ORPO(Objective):
     """Learn the chosen answer and raise its odds over the rejected one, with no reference."""
 
     unit: ClassVar[Literal["tokens", "pairs"]] = "pairs"
-    rows: ClassVar[tuple[str, ...]] = ("preference_pair",)
+    rows: ClassVar[tuple[str, ...]] = ("preference_pair", "ranked_answers")
 
     beta: float = Field(default=0.1, gt=0)
     """Weight of the odds-ratio term; 0.1 is the paper's."""

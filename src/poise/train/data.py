@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from poise import progress
+from poise.batch.mismatch import with_mismatched
+from poise.batch.objective import Objective
 from poise.batch.pack import joined, pack
 from poise.batch.render import Refusal, Renderer
-from poise.batch.row import Row
+from poise.batch.row import Row, without_mismatched
 from poise.errors import DataError
-from poise.examples import KINDS, Conversation, Example, PreferencePair
+from poise.examples import KINDS, Conversation, Example, LabeledConversation, PreferencePair, RankedAnswers
 from poise.recipe_sections import DataSection, DatasetPart
 from poise.run import Drop
 from poise.sources import SourceSpec, load
@@ -25,7 +27,8 @@ NOUNS = {
     "document": "plain text (cpt)",
     "conversation": "conversations (sft)",
     "preference_pair": "preference pairs (dpo, orpo)",
-    "labeled_conversation": "labelled conversations",
+    "labeled_conversation": "labelled conversations (kto)",
+    "ranked_answers": "ranked answers (dpo, orpo)",
 }
 
 
@@ -46,6 +49,8 @@ class Rendered:
     train: list[Row]
     held_out: list[Row]
     drops: list[Drop]
+    notes: list[str] = field(default_factory=list)
+    """What is worth knowing of them."""
 
     def facts(self) -> dict[str, Any]:
         """Return the manifest's `data` block: sizes, hash and a histogram of sequence lengths."""
@@ -57,7 +62,7 @@ class Rendered:
             "rows": len(self.train),
             "held_out_rows": len(self.held_out),
             "tokens": sum(row.tokens for row in self.train),
-            "trained_tokens": sum(row.trained_tokens for row in self.train),
+            "trained_tokens": sum(without_mismatched(row).trained_tokens for row in self.train),
             "tokens_if_unshared": sum(lengths),
             "token_histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
         }
@@ -81,8 +86,8 @@ def load_examples(section: DataSection, kinds: Sequence[str], verb: str) -> Load
     return loaded
 
 
-def render(loaded: Loaded, renderer: Renderer, section: DataSection, verb: str) -> Rendered:
-    """Turn Examples into rows; a refused Example becomes a drop with its reason."""
+def render(loaded: Loaded, renderer: Renderer, section: DataSection, objective: Objective, verb: str) -> Rendered:
+    """Turn Examples into the rows an objective learns from; a refused Example becomes a drop with its reason."""
     drops: list[Drop] = []
     train = list(_rows(loaded.train, renderer, drops, "render"))
     held_out = list(_rows(loaded.held_out, renderer, drops, "render held-out"))
@@ -94,9 +99,27 @@ def render(loaded: Loaded, renderer: Renderer, section: DataSection, verb: str) 
             "    why:    a run on nothing would save the model it started from\n"
             "    to do:  raise max_length, set overlong=truncate_prompt, or look at the source files"
         )
-    if section.packing or verb == "cpt":
+    notes = [*_reading_notes(loaded.train, train, objective), *objective.remarks(train)]
+    if objective.needs_mismatched:
+        train, held_out = (with_mismatched(rows, section.max_length) for rows in (train, held_out))
+    if objective.unit == "tokens" and (section.packing or verb == "cpt"):
         train = [joined(group) for group in pack(_cut(train), section.max_length)]
-    return Rendered(train, held_out, drops)
+    return Rendered(train, held_out, drops, notes)
+
+
+def _reading_notes(examples: Sequence[Example], rows: Sequence[Row], objective: Objective) -> list[str]:
+    """Say where Examples are read as something else, or in part."""
+    notes: list[str] = []
+    pairs = {example.id for example in examples if isinstance(example, PreferencePair)}
+    split = sum(row.id in pairs for row in rows) if objective.unit == "answers" else 0
+    if split:
+        notes.append(f"{split:,} preference pairs are read as {split:,} desirable and {split:,} undesirable answers")
+    answers = {example.id: len(example.answers) for example in examples if isinstance(example, RankedAnswers)}
+    given = sum(answers.get(row.id, 0) for row in rows)
+    left_out = given - sum(len(row.segments) - 1 for row in rows if row.id in answers)
+    if left_out:
+        notes.append(f"{left_out:,} of {given:,} ranked answers are left out: empty, or said already by a better one")
+    return notes
 
 
 def _load(source: DatasetPart, section: DataSection, kinds: Sequence[str], verb: str, loaded: Loaded) -> list[Example]:
@@ -156,7 +179,7 @@ def _hold_out(loaded: Loaded, size: float, chance: random.Random) -> None:
 
 def _asked(example: Example) -> Any:
     """Return what two Examples share when they answer the same question."""
-    if isinstance(example, PreferencePair):
+    if isinstance(example, PreferencePair | LabeledConversation | RankedAnswers):
         return example.prompt
     if isinstance(example, Conversation):
         return tuple(itertools.takewhile(lambda message: message.role != "assistant", example.messages))

@@ -89,7 +89,7 @@ def prepare(recipe: Recipe) -> Prepared:
     loaded = load_examples(recipe.data, recipe.objective.rows, recipe.verb)
     tokenizer = prepare_tokenizer(load_tokenizer(recipe.model), recipe.model.chat_template, recipe.model.eos_token)
     renderer = Renderer(tokenizer, recipe.data.max_length, recipe.data.max_prompt_length, recipe.data.overlong)
-    return Prepared(loaded, render(loaded, renderer, recipe.data, recipe.verb), renderer, tokenizer)
+    return Prepared(loaded, render(loaded, renderer, recipe.data, recipe.objective, recipe.verb), renderer, tokenizer)
 
 
 def train(recipe: Recipe, run: Run, *, resume: bool = False, overwrite: bool = False, ask: Ask | None = None) -> None:
@@ -132,7 +132,7 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     assembled = assemble(recipe, prepared.tokenizer, prepared.rendered)
     scorer, hardware, policy_sha256 = assembled.scorer, assembled.hardware, assembled.policy_sha256
     model = scorer.model
-    notes = [*prepared.tokenizer.notes, *assembled.notes, assembled.checked]
+    notes = [*prepared.tokenizer.notes, *prepared.rendered.notes, *assembled.notes, assembled.checked]
     total, trainable = parameter_counts(model)
     progress.say(
         f"model: {recipe.model.model_name_or_path} · {total:,} parameters, {trainable:,} trained "
