@@ -75,8 +75,9 @@ def demo(ruin: bool, folder: Path, seed: int, as_json: bool) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="RECIPE [KEY=VALUE …]")
 @click.option("--verb", help="The objective; found from the recipe's folder name where it is not given.")
 @click.option("--no-data", is_flag=True, help="Stop after resolving: touch neither model nor data.")
+@click.option("--probe", is_flag=True, help="Load the model, take a few micro-steps, and forecast time and memory.")
 @json_option
-def plan(arguments: tuple[str, ...], verb: str | None, no_data: bool, as_json: bool) -> None:
+def plan(arguments: tuple[str, ...], verb: str | None, no_data: bool, probe: bool, as_json: bool) -> None:
     """Show what a recipe would do; train nothing.
 
     Prints every value with its origin, then rows, tokens, trained share and optimizer steps.
@@ -85,7 +86,11 @@ def plan(arguments: tuple[str, ...], verb: str | None, no_data: bool, as_json: b
     from poise.plan import print_plan
 
     path, overrides = split_arguments(arguments)
-    emit(as_json, lambda: make_plan(path, overrides, verb=verb, with_data=not no_data), show=print_plan)
+    emit(
+        as_json,
+        lambda: make_plan(path, overrides, verb=verb, with_data=not no_data, with_probe=probe),
+        show=print_plan,
+    )
 
 
 @poise.command(context_settings=PASS_ON)
@@ -162,7 +167,7 @@ def split_arguments(arguments: tuple[str, ...]) -> tuple[Path | None, list[str]]
     for argument in paths:
         if argument.startswith("-"):
             near = did_you_mean(
-                argument, ("--resume", "--overwrite", "--json", "--verb", "--row", "--no-data", "--help")
+                argument, ("--resume", "--overwrite", "--json", "--verb", "--row", "--no-data", "--probe", "--help")
             )
             raise RecipeError(f"unknown option {argument}{near}\n    to do:  recipe keys are written {argument}=VALUE")
     if len(paths) > 1:

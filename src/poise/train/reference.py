@@ -49,7 +49,7 @@ def reference_for(
 ) -> Reference:
     """Look every row up in the store and compute what is missing, in one pass without gradient."""
     started = time.monotonic()
-    file = store / "reference" / f"{_key(weights_sha256, scorer)}.safetensors" if store else None
+    file = _file(store, weights_sha256, scorer)
     known = _read(file) if file else {}
     by_row = {digest: known[digest] for row in rows if (digest := row.digest()) in known}
     missing = list({row.digest(): row for row in rows if row.digest() not in by_row}.values())
@@ -60,6 +60,13 @@ def reference_for(
     else:
         progress.say(f"reference: all {len(rows):,} rows found in {file}, nothing to compute")
     return Reference(by_row, weights_sha256, time.monotonic() - started, cached=not missing)
+
+
+def missing_from(store: Path | None, rows: Sequence[Row], scorer: Scorer, weights_sha256: str) -> list[Row]:
+    """Return the rows whose values would have to be computed, each once."""
+    file = _file(store, weights_sha256, scorer)
+    known = _read(file) if file else {}
+    return [row for digest, row in {row.digest(): row for row in rows}.items() if digest not in known]
 
 
 def weights_sha256(model: Any) -> str:
@@ -97,6 +104,10 @@ def _split_by_row(batch: Batch, values: Tensor) -> dict[str, np.ndarray]:
     cuts = np.searchsorted(row_of_token, np.arange(1, len(batch.rows)))
     parts = np.split(values.float().cpu().numpy(), cuts)
     return {row.digest(): part for row, part in zip(batch.rows, parts, strict=True)}
+
+
+def _file(store: Path | None, weights_sha256: str, scorer: Scorer) -> Path | None:
+    return store / "reference" / f"{_key(weights_sha256, scorer)}.safetensors" if store else None
 
 
 def _key(weights: str, scorer: Scorer) -> str:

@@ -99,7 +99,8 @@ class PoiseTrainer(Trainer):
         scorer.with_collision = objective.needs_collision
         self._save_weights = save
         self._tally = Tally()
-        self._step_rows: Sequence[Row] = ()
+        self.step_rows: Sequence[Row] = ()
+        """Of the step that is running, or ran last."""
         self.tokens_seen = 0
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
@@ -107,7 +108,7 @@ class PoiseTrainer(Trainer):
         started = time.monotonic()
         model.train()
         rows: list[Row] = inputs["rows"]
-        self._step_rows = rows
+        self.step_rows = rows
         scale = self.accelerator.num_processes / self._count_over_processes(items(rows, self.objective))
         if self.scorer.router is not None:
             self._router_scale = self.accelerator.num_processes / self._count_over_processes(len(rows))
@@ -210,7 +211,7 @@ class PoiseTrainer(Trainer):
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         value = float(norm) if norm is not None else 0.0
         if not math.isfinite(value):
-            raise DivergenceError(self._not_finite("gradient norm", value, self._step_rows))
+            raise DivergenceError(self._not_finite("gradient norm", value, self.step_rows))
         if norm is not None and value == 0 and self.state.global_step == 0:
             raise DivergenceError(
                 "step 1: no gradient reaches the trained weights, so nothing would be learned\n"
