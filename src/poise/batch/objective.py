@@ -50,6 +50,11 @@ class Objective(BaseModel):
         """How the reference follows the policy; None where it stays as it was at the start."""
         return None
 
+    @property
+    def idle(self) -> dict[str, str]:
+        """Fields that do not act beside the values of the others, each with the reason."""
+        return {}
+
     def remarks(self, rows: Sequence[Row]) -> list[str]:
         """Say what is worth knowing of the rows it is about to learn from, a sentence each."""
         return []

@@ -5,7 +5,7 @@
 - f-DPO (Wang et al. 2023, arXiv:2309.16240, equation 6): f'(u) for u = pi / ref is 1 - 1/u for the forward KL,
   log(2u / (1 + u)) for Jensen-Shannon, (u^(a - 1) - 1) / (a - 1) for the alpha-divergence (a is 1 - alpha of the paper,
   as in TRL); log u for the reverse KL of DPO. Constants are left out: they cancel in a pair.
-- LD-DPO (Liu et al. 2024, arXiv:2409.06411, equation 10): tokens beyond the length of the shorter answer count `ld_alpha`.
+- LD-DPO (Liu et al. 2024, arXiv:2409.06411, equation 10): tokens beyond the shorter answer's length count `ld_alpha`.
 - WPO (Zhou et al. 2024, arXiv:2406.11827, equation 2): a pair weighs w(chosen) w(rejected), the geometric mean over an
   answer's tokens of pi(y_t) / sum_v pi(v)^2: how likely the policy itself is to write it.
 - TR-DPO: see train/moving.py.
@@ -42,11 +42,16 @@ class Answers:
         return self.policy - self.reference
 
 
-class ReferencePairs(Objective):
-    """Base of the losses on pairs that are measured from a reference."""
+class Pairs(Objective):
+    """Base of the losses on preference pairs."""
 
     unit: ClassVar[Unit] = "pairs"
     rows: ClassVar[tuple[str, ...]] = ("preference_pair", "ranked_answers")
+
+
+class ReferencePairs(Pairs):
+    """Base of the losses on pairs that are measured from a reference."""
+
     needs_reference: ClassVar[bool] = True
 
     beta: float = Field(default=0.1, gt=0)
@@ -112,7 +117,7 @@ class DivergencePairs(SeparatePairs):
 
     f_divergence_type: Divergence = "reverse_kl"
     """How the distance to the reference is measured; DPO's own is the reverse KL."""
-    f_alpha_divergence_coef: float = Field(default=0.5, ge=-10, le=10)
+    f_alpha_divergence_coef: float = 0.5
     """The alpha of alpha_divergence; 1 is the reverse KL, 0 the forward KL."""
 
     @property

@@ -3,18 +3,18 @@
 L = - sum_t log pi(x_t | x_<t) / (tokens of the optimizer step)
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
 from poise.batch.logps import Logps
-from poise.batch.objective import Objective
+from poise.batch.objective import Objective, Unit
 
 
 class CPT(Objective):
     """Train on every token of documents."""
 
-    unit: ClassVar[Literal["tokens", "pairs"]] = "tokens"
+    unit: ClassVar[Unit] = "tokens"
     rows: ClassVar[tuple[str, ...]] = ("document",)
 
     def __call__(self, policy: Logps, reference: Logps | None) -> tuple[Tensor, dict[str, Tensor]]:

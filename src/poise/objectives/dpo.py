@@ -5,11 +5,10 @@
 with label smoothing e as in conservative DPO (Mitchell 2023): (1 - e) L(w, l) + e L(l, w).
 """
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from poise.batch.preference import Answers, DivergencePairs
+from poise.batch.preference import Answers, DivergencePairs, logistic
 
 
 class DPO(DivergencePairs):
@@ -20,5 +19,4 @@ class DPO(DivergencePairs):
 
     def losses(self, chosen: Answers, rejected: Answers) -> Tensor:
         """Return the loss of each pair, (pairs,), in nats."""
-        margins = self.margins(chosen, rejected)
-        return -F.logsigmoid(margins) * (1 - self.label_smoothing) - F.logsigmoid(-margins) * self.label_smoothing
+        return logistic(self.margins(chosen, rejected), self.label_smoothing)

@@ -4,7 +4,7 @@
     L = w(y) (1 - v(x, y)),    r = log pi(y|x) - log ref(y|x)
     z = max(0, mean over the optimizer step of log pi(y'|x) - log ref(y'|x)),  y' another row's answer, without gradient
 
-The constant lambda_y of the paper is w(y), which changes no gradient.
+w(y) is the paper's lambda_D or lambda_U.
 """
 
 from typing import ClassVar

@@ -7,22 +7,17 @@
 `beta` is the paper's lambda under the name recipes use.
 """
 
-from typing import ClassVar, Literal
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from poise.batch.logps import Logps, preference_metrics
-from poise.batch.objective import Objective
+from poise.batch.preference import Pairs
 
 
-class ORPO(Objective):
+class ORPO(Pairs):
     """Learn the chosen answer and raise its odds over the rejected one, with no reference."""
-
-    unit: ClassVar[Literal["tokens", "pairs"]] = "pairs"
-    rows: ClassVar[tuple[str, ...]] = ("preference_pair", "ranked_answers")
 
     beta: float = Field(default=0.1, gt=0)
     """Weight of the odds-ratio term; 0.1 is the paper's."""
