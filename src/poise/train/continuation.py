@@ -3,8 +3,6 @@
 Whichever way, the policy at the start is the adapted model, so its reference is too.
 """
 
-import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +13,11 @@ import torch
 from poise.batch.tokens import PreparedTokenizer
 from poise.errors import ModelError
 from poise.recipe_sections import ModelSection
-from poise.run import file_sha256, write_whole
-from poise.train.adapters import adapter_config, attach_adapter, lora_config, lora_dropout, stored_sha256, vocabulary
+from poise.train.adapters import adapter_config, attach_adapter, lora_config, lora_dropout, vocabulary
+from poise.train.merged import merge_adapter, merged_base
 from poise.train.model import Hardware, LoadedModel, grow_vocabulary, load_errors, load_model, set_stop_tokens
-from poise.train.quantize import is_quantized
 from poise.train.reference import weights_sha256
 from poise.train.stacked import BENEATH, TRAINED, set_dropout, stack
-
-MERGED = "poise_merged.json"
-"""In a merged base: what it was merged from, and the hash of its weights."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +33,15 @@ class Policy:
     """What was adjusted, a sentence each."""
 
 
-def load_policy(section: ModelSection, hardware: Hardware, prepared: PreparedTokenizer, merged_base: Path) -> Policy:
-    """Load what a recipe trains; `merged_base` is the folder for a base that an adapter has to be merged into."""
+def load_policy(section: ModelSection, hardware: Hardware, prepared: PreparedTokenizer, base_folder: Path) -> Policy:
+    """Load what a recipe trains; `base_folder` is the place for a base that an adapter has to be merged into."""
     with load_errors(section.model_name_or_path):
         adapter = adapter_config(section.model_name_or_path, section.model_revision)
     if adapter is None or not section.use_peft:
         return _start(section, hardware, prepared)
     way, note = _choose(section, adapter, prepared)
     if way == "merge":
-        return _on_merged(section, hardware, prepared, merged_base, note)
+        return _on_merged(section, hardware, prepared, base_folder, note)
     if way == "stack":
         return _stacked(section, hardware, prepared, adapter, note)
     loaded = load_model(section, hardware)
@@ -65,7 +59,7 @@ def _start(section: ModelSection, hardware: Hardware, prepared: PreparedTokenize
     loaded = load_model(section, hardware)
     model, sha256 = loaded.model, loaded.sha256
     if isinstance(model, PeftModel):
-        model = model.merge_and_unload().requires_grad_(True)
+        model = merge_adapter(model).requires_grad_(True)
     new_rows = grow_vocabulary(model, prepared)
     if new_rows or model is not loaded.model:
         sha256 = weights_sha256(model)
@@ -79,57 +73,10 @@ def _start(section: ModelSection, hardware: Hardware, prepared: PreparedTokenize
 def _on_merged(
     section: ModelSection, hardware: Hardware, prepared: PreparedTokenizer, folder: Path, note: str
 ) -> Policy:
-    base = merge(section, hardware, prepared, folder)
+    base = merged_base(section, hardware, prepared, folder)
     merged = section.model_copy(update={"model_name_or_path": str(base), "model_revision": "main"})
     policy = _start(merged, hardware, prepared)
     return replace(policy, notes=(f"{note}: {base}", *policy.notes))
-
-
-def merge(section: ModelSection, hardware: Hardware, prepared: PreparedTokenizer, folder: Path) -> Path:
-    """Write the model with its adapter merged into unquantized weights of the run's type; reuse it where it is there.
-
-    Returns the absolute path, because the adapter trained on it names it as its base.
-    """
-    folder = folder.resolve()
-    if is_quantized(section):  # whole weights may not fit the device
-        hardware = replace(hardware, device=torch.device("cpu"))
-    facts = _merge_facts(section, hardware)
-    if _is_merged(folder, facts):
-        return folder
-    whole = section.model_copy(update={"load_in_4bit": False, "load_in_8bit": False})
-    model = load_model(whole, hardware).model.merge_and_unload()
-    set_stop_tokens(model, prepared)
-    staging = folder.with_name(f".{folder.name}.{id(model)}")
-    model.save_pretrained(str(staging))
-    prepared.tokenizer.save_pretrained(staging)
-    write_whole(staging / MERGED, json.dumps({**facts, "weights_sha256": stored_sha256(str(staging))}) + "\n")
-    if not _is_merged(folder, facts):  # another process of this run may have been faster
-        shutil.rmtree(folder, ignore_errors=True)
-        staging.rename(folder)
-    shutil.rmtree(staging, ignore_errors=True)
-    return folder
-
-
-def _merge_facts(section: ModelSection, hardware: Hardware) -> dict[str, str]:
-    from peft.utils import SAFETENSORS_WEIGHTS_NAME
-    from transformers.utils.hub import cached_file
-
-    name, revision = section.model_name_or_path, section.model_revision
-    config = adapter_config(name, revision) or {}
-    weights = cached_file(name, SAFETENSORS_WEIGHTS_NAME, revision=revision)
-    return {
-        "base": stored_sha256(config["base_model_name_or_path"], config.get("revision") or "main"),
-        "adapter": file_sha256(Path(str(weights))),
-        "dtype": str(hardware.dtype),
-    }
-
-
-def _is_merged(folder: Path, facts: dict[str, str]) -> bool:
-    file = folder / MERGED
-    if not file.is_file():
-        return False
-    found: dict[str, str] = json.loads(file.read_text())
-    return found.pop("weights_sha256") == stored_sha256(str(folder)) and found == facts
 
 
 def _stacked(

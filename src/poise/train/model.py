@@ -171,8 +171,14 @@ def save_model(model: Any, prepared: PreparedTokenizer, folder: Path, base_sha25
 
 def parameter_counts(model: Any) -> tuple[int, int]:
     """Return (all, trainable)."""
-    counts = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    counts = [(_weights(parameter), parameter.requires_grad) for parameter in model.parameters()]
     return sum(count for count, _ in counts), sum(count for count, trained in counts if trained)
+
+
+def _weights(parameter: Any) -> int:
+    """Count a parameter's weights, of which 4-bit ones pack several into an element."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else int(state.shape.numel())
 
 
 def _load_base(name: str, revision: str, section: ModelSection, hardware: Hardware) -> Any:

@@ -115,10 +115,12 @@ def _rank(factors: Mapping[str, tuple[Tensor, Tensor]]) -> int:
 
 def _scale(model: Any, adapter: str) -> dict[str, float]:
     """Return module -> the number its product is multiplied with."""
+    from peft.tuners.lora import LoraLayer
+
     return {
         f"{PREFIX}{name}": module.scaling[adapter]
         for name, module in model.get_base_model().named_modules()
-        if adapter in getattr(module, "scaling", {})
+        if isinstance(module, LoraLayer) and adapter in module.scaling
     }
 
 
