@@ -9,6 +9,7 @@ samples.jsonl          the same questions answered by each model, in order
 evidence.json          scored question sets
 checkpoints/           resumable states, the newest complete one wins
 model/                 the result, loadable by transformers (or peft)
+base/                  where an adapter was merged for a new one: the merged model under it
 report.html            all of the above for a person
 """
 

@@ -211,6 +211,32 @@ def test_preferences_train_over_quantized_weights(bits: dict[str, Any], tiny: An
     assert "optim: paged_adamw_32bit needs CUDA; adamw_torch_fused is used instead" in run.manifest["notes"]
 
 
+def test_the_handbooks_keys_train_as_they_are(tiny: Any, train_run: Any) -> None:
+    """Its QLoRA recipes: bfloat16 throughout, a paged optimizer, and preferences at rank 128 over an adapter of 16."""
+    shared = {
+        "torch_dtype": "bfloat16", "bf16": True, "load_in_4bit": True, "bnb_4bit_quant_storage": "bfloat16",
+        "use_peft": True, "lora_dropout": 0.05, "gradient_checkpointing": True, "max_steps": 2,
+        "lora_target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    }  # fmt: skip
+    taught = train_run("sft", tiny.uneven_rows(8), "sft", **shared, lora_r=16, lora_alpha=16)
+    run = train_run(
+        "dpo", tiny.uneven_pairs(8), "dpo", **shared, lora_r=128, lora_alpha=128, optim="paged_adamw_32bit",
+        model_name_or_path=taught.path / "model",
+    )  # fmt: skip
+    losses = [line["loss"] for line in run.metrics() if "loss" in line]
+    assert losses[0] == pytest.approx(np.log(2), abs=0.02)
+    (note,) = [each for each in run.manifest["notes"] if "is merged into its base" in each]
+    assert "lora_r 16, the recipe says 128" in note
+    assert run.manifest["model"]["prefix_sharing"] is True
+
+
+def test_rounded_products_are_no_reason_to_give_sharing_up(tiny: Any, train_run: Any) -> None:
+    run = train_run(
+        "dpo", tiny.uneven_pairs(8), use_peft=True, **FOUR, bnb_4bit_compute_dtype="bfloat16", max_steps=1
+    )  # fmt: skip
+    assert run.manifest["model"]["prefix_sharing"] is True
+
+
 def test_a_stopped_run_over_4_bits_resumes_to_the_same_weights(
     tiny: Any, train_run: Any, weights: Any, tmp_path: Path
 ) -> None:

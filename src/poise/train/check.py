@@ -65,7 +65,7 @@ def _difference(scorer: Scorer, batch: Batch, alone: Tensor, hardware: Hardware)
         raise
     except (PoiseError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         return float("nan"), (str(error).strip() or type(error).__name__).splitlines()[0]
-    exact = hardware.dtype in TOLERANCE and not hardware.autocast
+    exact = hardware.dtype in TOLERANCE and not hardware.autocast and not hardware.rounds_products
     worst = float(differences.max() if exact else differences.mean())
     if worst <= (TOLERANCE[hardware.dtype] if exact else LOW_PRECISION_TOLERANCE):
         return worst, None

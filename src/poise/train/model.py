@@ -47,6 +47,8 @@ class Hardware:
     """Of the weights."""
     autocast: bool
     """Whether matrix products run in bfloat16 over weights of another type."""
+    rounds_products: bool = False
+    """Whether products with quantized weights are rounded to 16 bits, whatever the rest is computed in."""
 
     def computing(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context every forward pass outside the Trainer runs in."""
@@ -77,7 +79,8 @@ def choose_hardware(section: ModelSection, *, bf16: bool | None, use_cpu: bool =
     if bf16 and not can:
         raise ModelError(f"bf16: true, but {kind} here has no bfloat16; set bf16=false, or torch_dtype=float16")
     autocast = bool(bf16) if bf16 is not None else kind == "cuda" and can
-    return Hardware(torch.device(kind), dtype, autocast and dtype != torch.bfloat16)
+    rounds = section.load_in_4bit and section.bnb_4bit_compute_dtype in ("bfloat16", "float16")
+    return Hardware(torch.device(kind), dtype, autocast and dtype != torch.bfloat16, rounds)
 
 
 @dataclass(frozen=True)
