@@ -209,6 +209,7 @@ def test_all_errors_are_told_at_once_with_a_caret(tmp_path: Path) -> None:
     [
         ("dpo", "false", 5e-7), ("dpo", "true", 5e-6), ("sft", "false", 2e-5), ("sft", "true", 2e-4),
         ("cpt", "false", 2e-5), ("cpt", "true", 2e-4), ("orpo", "false", 5e-6), ("orpo", "true", 5e-5),
+        ("simpo", "false", 6e-7), ("cpo", "true", 1e-4), ("apo_down", "false", 2e-7), ("nll", "false", 2e-5),
     ],
 )  # fmt: skip
 def test_learning_rate_defaults_to_the_published_one(tmp_path: Path, verb: str, peft: str, rate: float) -> None:
@@ -216,7 +217,7 @@ def test_learning_rate_defaults_to_the_published_one(tmp_path: Path, verb: str, 
     assert recipe.training["learning_rate"] == rate
     assert verb in recipe.origins["learning_rate"].text
     assert recipe.training["output_dir"] == f"runs/mine-{verb}"
-    assert recipe.data.max_length == (1024 if verb in ("dpo", "orpo") else 2048)
+    assert recipe.data.max_length == (2048 if verb in ("sft", "cpt") else 1024)
 
 
 def test_null_leaves_a_key_to_its_default(tmp_path: Path) -> None:
@@ -304,10 +305,6 @@ def test_unknown_objective_gets_the_near_name() -> None:
         load_recipe("dpoo", None)
 
 
-def test_loss_type_names_the_objective(tmp_path: Path) -> None:
-    assert recipe_of(tmp_path, MINIMAL + "loss_type: sigmoid\n").verb == "dpo"
-    assert recipe_of(tmp_path, MINIMAL + "loss_type: [orpo]\n").verb == "orpo"
-    assert "no loss type 'sft' for dpo" in error_of(tmp_path, MINIMAL + "loss_type: sft\n")
 
 
 def test_flash_attention_flag_and_dtype_are_translated(tmp_path: Path) -> None:
@@ -317,8 +314,8 @@ def test_flash_attention_flag_and_dtype_are_translated(tmp_path: Path) -> None:
 
 def test_tracker_that_is_not_installed_is_adjusted_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "trackio" or None)
-    monkeypatch.setattr("poise.recipe.names_in", lambda package: ["dpo"])
-    monkeypatch.setattr("poise.recipe.load_named", lambda package, name: importlib.import_module(f"{package}.{name}"))
+    monkeypatch.setattr("poise.recipe_objective.names_in", lambda package: ["dpo"])
+    monkeypatch.setattr("poise.recipe_objective.load_named", lambda package, name: importlib.import_module(f"{package}.{name}"))
     recipe = recipe_of(tmp_path, MINIMAL + "report_to: [trackio, wandb]\n")
     assert recipe.training["report_to"] == ["trackio"]
     assert recipe.origins["report_to"].text == "adjusted: wandb not installed; pip install wandb (mine.yaml:3)"

@@ -43,7 +43,7 @@ BROKEN = (
     Broken(DPO_QLORA, "use_peft: true", "use_peft: false", "load_in_4bit", ("only an adapter", "use_peft: true")),
     Broken(DPO_QLORA, "- test_prefs", "- validation", "dataset_splits", ("'validation'", "neither 'train' nor 'test'")),
     Broken(DPO_QLORA, "binarized: 1.0", "binarized: 2", "  HuggingFaceH4/ultra", ("at most 1, got 2", "repeated")),
-    Broken(SFT_FULL, "bf16: true", "bf16: true\nbeta: 0.1", "beta", ("'beta' belongs to dpo, orpo", "sft does not")),
+    Broken(SFT_FULL, "bf16: true", "bf16: true\nbeta: 0.1", "beta", ("'beta' belongs to dpo, ", "sft does not")),
     Broken(SFT_FULL, "seed: 42", "seed: 42\nseed: 43", "seed: 43", ("written twice", "first on line")),
     Broken(SFT_FULL, "max_seq_length", "max_length: 9\nmax_seq_length", "max_seq", ("two spellings",)),
     Broken(SFT_QLORA, "lora_dropout: 0.05", "lora_dropout: 1.0", "lora_dropout", ("must be below 1, got 1.0",)),

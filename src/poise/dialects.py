@@ -33,8 +33,24 @@ REWORDED: dict[str, dict[Any, Any]] = {
 }
 """For a renamed key, what its old values mean."""
 
-LOSS_TYPES: dict[str, str] = {"sigmoid": "dpo", "exo_pair": "exo", "nca_pair": "nca", "bco_pair": "bco"}
+LOSS_TYPES: dict[str, str] = {"sigmoid": "dpo", "sft": "nll"}
 """TRL's `loss_type` -> the objective of that name, where the two names differ."""
+
+LOSS_TYPES_OF: dict[str, dict[str, str]] = {
+    "cpt": {"nll": "cpt", "chunked_nll": "cpt"},
+    "sft": {"sft": "sft", "nll": "sft", "chunked_nll": "sft"},
+    "cpo": {"sigmoid": "cpo", "hinge": "", "ipo": ""},
+    "simpo": {"sigmoid": "simpo", "hinge": ""},
+}
+"""The same under one command, where its recipes mean something else; empty where nothing here is meant."""
+
+LOSS_FAMILIES: dict[str, str] = {"dpo": "sigmoid", "cpo": "sigmoid", "orpo": "orpo", "kto": "kto"}
+"""Commands whose recipes may name another loss on the same rows, with the `loss_type` of their own."""
+
+LOSS_NOTES: dict[tuple[str, str], str] = {
+    ("cpo", "simpo"): "the objective is simpo, without TRL's likelihood term unless cpo_alpha asks for it",
+}
+"""(command, objective that `loss_type` names there) -> what to say, where more than the name differs."""
 
 _RENDERED_ONCE = "poise renders text to tokens in one pass, as it reads"
 _ONE_RENDERER = (

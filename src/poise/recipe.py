@@ -8,19 +8,19 @@ TrainingArguments. A key acts, is noted with the reason why it need not, or is a
 
 import dataclasses
 import importlib.util
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from poise.dialects import FORCED, FOREIGN, LOSS_TYPES, NO_EFFECT, REFUSED, RENAMED, TRACKERS
+from poise.dialects import FORCED, FOREIGN, NO_EFFECT, REFUSED, RENAMED, TRACKERS
 from poise.errors import RecipeError
-from poise.names import did_you_mean, load_named, names_in
+from poise.names import did_you_mean
 from poise.recipe_defaults import MAX_LENGTH, default_training
 from poise.recipe_draft import Draft, Note, Origin, Setting
 from poise.recipe_faults import UNKNOWN, explain, mentions, reject, show
+from poise.recipe_objective import owners_of, resolve_objective, settle_margin
 from poise.recipe_sections import (
     DATA_KEYS,
     DataSection,
@@ -48,10 +48,7 @@ __all__ = [
     "load_recipe",
 ]
 
-OBJECTIVES = "poise.objectives"
 SectionT = TypeVar("SectionT", bound=BaseModel)
-TYPED = {"dpo": "sigmoid", "kto": "kto"}
-"""Commands whose recipes may name another loss on the same rows, with the `loss_type` of their own."""
 _NESTED_KEYS = (*DatasetEntry.model_fields, *DatasetMixture.model_fields)
 
 
@@ -133,7 +130,8 @@ def load_recipe(
 
 def _resolve(verb: str, draft: Draft) -> Recipe | None:
     """Build the recipe, or return None with the faults in the draft."""
-    objective_class, verb = _objective(verb, draft)
+    objective_class, verb = resolve_objective(verb, draft)
+    settle_margin(draft, objective_class)
     _replace_data(draft)
     _apply_dialects(draft)
     _blame_unknown(draft, verb, objective_class)
@@ -147,58 +145,21 @@ def _resolve(verb: str, draft: Draft) -> Recipe | None:
     training, defaults = _training(draft, verb, model.tuning if model else "full")
     if not (model and data and objective and poise) or training is None or draft.faults:
         return None
-    _check_together(draft, data, training)
-    idle = dict(_idle_keys(model, data, objective_class))
+    _check_together(draft, model, data, objective, training)
+    idle = dict(_idle_keys(model, data, objective))
     for key in [key for key in draft.settings if key in idle]:
         draft.note(draft.settings[key], idle[key])
     if draft.faults:
         return None
     origins = defaults | {key: setting.origin for key, setting in draft.settings.items()}
+    told: dict[str, str] = getattr(objective_class, "shared_defaults", {})
     for section in (model, data, objective, poise):
         shown = (key for key in type(section).model_fields if getattr(section, key) is not None and key not in idle)
-        origins |= {key: Origin("default", "default") for key in shown if key not in origins}
+        origins |= {key: Origin("default", told.get(key, "default")) for key in shown if key not in origins}
     return Recipe(
         verb=verb, name=draft.path.stem if draft.path else "", model=model, data=data, objective=objective,
         poise=poise, training=training, origins=origins, notes=tuple(draft.notes),
     )  # fmt: skip
-
-
-def _objective(verb: str, draft: Draft) -> tuple["type[Objective]", str]:
-    """Load the objective's class; under dpo and kto `loss_type` may name another objective on the same unit."""
-    known = names_in(OBJECTIVES)
-    if verb not in known:
-        raise RecipeError(f"there is no objective {verb!r}{did_you_mean(verb, known)} (there are {', '.join(known)})")
-    setting = draft.settings.pop("loss_type", None)
-    if setting is None or setting.value is None:
-        return _objective_class(verb), verb
-    said = setting.value[0] if isinstance(setting.value, list) and len(setting.value) == 1 else setting.value
-    name = LOSS_TYPES.get(said, said) if isinstance(said, str) else ""
-    if name == verb:
-        return _objective_class(verb), verb
-    others = [other for other in known if other != verb and _shares_unit(verb, other)] if verb in TYPED else []
-    if name in others:
-        draft.note(setting, f"the objective is {name}")
-        return _objective_class(name), name
-    own = TYPED.get(verb, "")
-    types = [own if own == verb else f"{own} ({verb})", *others]
-    remedy = f"there are {', '.join(types)}" if own else f"remove the line: {verb} has one loss"
-    what = f"there is no loss type {show(said)} for {verb}{did_you_mean(str(said), [own, *others])}"
-    draft.faults.append(Fault(setting.place_of((setting.key,)), what, remedy))
-    return _objective_class(verb), verb
-
-
-def _objective_class(name: str) -> "type[Objective]":
-    """Return the one public class of an objective's file that has a loss."""
-    module = load_named(OBJECTIVES, name)
-    for found in vars(module).values():
-        own = isinstance(found, type) and issubclass(found, BaseModel) and found.__module__ == module.__name__
-        if own and hasattr(found, "unit") and not (inspect.isabstract(found) or found.__name__.startswith("_")):
-            return cast("type[Objective]", found)
-    raise RecipeError(f"{module.__name__} defines no objective: a class with a unit and a loss")
-
-
-def _shares_unit(verb: str, name: str) -> bool:
-    return _objective_class(name).unit == _objective_class(verb).unit
 
 
 def _replace_data(draft: Draft) -> None:
@@ -234,10 +195,10 @@ def _blame_unknown(draft: Draft, verb: str, objective: "type[Objective]") -> Non
     known |= TRAINING_FIELDS.keys() | objective.model_fields.keys()
     for key in [key for key in draft.settings if key not in known]:
         setting = draft.settings.pop(key)
-        owners = [name for name in names_in(OBJECTIVES) if key in _objective_class(name).model_fields]
+        owners = owners_of(key)
         what, remedy = f"{UNKNOWN} {setting.spelled!r}", ""
         if owners:
-            what = f"{key!r} belongs to {', '.join(owners)}; {verb} does not have it"
+            what = f"{key!r} belongs to {owners}; {verb} does not have it"
             remedy = "remove the line, or start the command it belongs to"
         elif key in FOREIGN:
             what += f": it is {FOREIGN[key][0]}'s name"
@@ -368,8 +329,13 @@ def _check_warmup_ratio(draft: Draft) -> None:
         draft.blame(("warmup_steps",), f"a share of all steps is below 1, got {show(setting.value)}")
 
 
-def _check_together(draft: Draft, data: DataSection, training: Mapping[str, Any]) -> None:
+def _check_together(
+    draft: Draft, model: ModelSection, data: DataSection, objective: "Objective", training: Mapping[str, Any]
+) -> None:
     """Check what only several sections know."""
+    if objective.moving_reference and model.ref_model_name_or_path:
+        what = "a reference that follows the policy starts as the policy, not as another model"
+        draft.blame(("sync_ref_model",), what, "remove ref_model_name_or_path, or set sync_ref_model: false")
     if training["bf16"] and training["fp16"]:
         draft.blame(("fp16",), "bf16 and fp16 exclude each other", "keep one of the two")
     if training["eval_strategy"] != "no" and not data.has_test_rows:
@@ -377,8 +343,9 @@ def _check_together(draft: Draft, data: DataSection, training: Mapping[str, Any]
         draft.blame(("eval_strategy",), "there is nothing to evaluate on", remedy)
 
 
-def _idle_keys(model: ModelSection, data: DataSection, objective: "type[Objective]") -> Iterator[tuple[str, str]]:
-    """Yield (key, why) of the model and data keys that do not act in this recipe."""
+def _idle_keys(model: ModelSection, data: DataSection, objective: "Objective") -> Iterator[tuple[str, str]]:
+    """Yield (key, why) of the keys that do not act in this recipe."""
+    yield from objective.idle.items()
     answers = objective.unit != "tokens"
     if model.attn_implementation is not None:
         yield (
@@ -394,6 +361,8 @@ def _idle_keys(model: ModelSection, data: DataSection, objective: "type[Objectiv
     if not objective.needs_reference:
         yield "ref_model_name_or_path", "no effect: this objective has no reference"
         yield "reference_cache", "no effect: this objective has no reference"
+    elif objective.moving_reference:
+        yield "reference_cache", "no effect: a reference that moves is scored anew"
     if "document" not in objective.rows:
         yield "text_column", "no effect: only documents are read from one column"
     if answers:

@@ -40,9 +40,23 @@ LEARNING_RATES: dict[tuple[str, Literal["full", "LoRA"]], float] = {
     ("dpo", "LoRA"): 5e-6,
     ("orpo", "full"): 5e-6,
     ("orpo", "LoRA"): 5e-5,
+    ("simpo", "full"): 6e-7,
+    ("simpo", "LoRA"): 6e-6,
+    ("cpo", "full"): 1e-5,
+    ("cpo", "LoRA"): 1e-4,
+    ("exo_pair", "full"): 1e-6,
+    ("exo_pair", "LoRA"): 1e-5,
+    ("apo_zero", "full"): 2e-7,
+    ("apo_zero", "LoRA"): 2e-6,
+    ("apo_down", "full"): 2e-7,
+    ("apo_down", "LoRA"): 2e-6,
+    ("nll", "full"): 2e-5,
+    ("nll", "LoRA"): 2e-4,
 }
 """sft and dpo: the handbook's zephyr-7b-beta recipes. orpo, full: its zephyr-141b recipe and the paper's Mistral run
-(arXiv:2403.07691). The others keep the ratio of ten between LoRA and full tuning that those recipes have."""
+(arXiv:2403.07691). simpo, full: its authors' Llama 3 base recipe. cpo, LoRA: its authors' ALMA-R (arXiv:2401.08417).
+exo_pair and apo, full: the papers' (arXiv:2402.00856, arXiv:2408.06266). nll: sft's. The others keep the ratio of ten
+between LoRA and full tuning that those recipes have."""
 
 MAX_LENGTH = {"pairs": 1024, "answers": 1024, "tokens": 2048}
 """Tokens of a row: the handbook's dpo and sft recipes; unpaired answers are as long as paired ones."""
