@@ -1,5 +1,6 @@
 """From a recipe to a model that is ready to be trained: hardware, weights, adapter, dropout, checkpointing, a check."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def _settle(recipe: Recipe, scorer: Scorer) -> None:
     if recipe.objective.unit != "tokens" if no_dropout is None else no_dropout:
         disable_dropout(scorer)
     if recipe.training.get("activation_checkpointing"):
-        options = recipe.training.get("activation_checkpointing_kwargs") or {"use_reentrant": False}
+        said = recipe.training.get("activation_checkpointing_kwargs") or {}
+        options = {"use_reentrant": False, **(json.loads(said) if isinstance(said, str) else said)}
         scorer.causal_lm.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
-        if options.get("use_reentrant"):
+        if options["use_reentrant"]:  # it sends gradients on only where an input has them, which embeddings may not
             scorer.causal_lm.enable_input_require_grads()

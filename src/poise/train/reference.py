@@ -22,6 +22,7 @@ from poise.batch.logps import Logps
 from poise.batch.pack import pack
 from poise.batch.row import Row
 from poise.batch.score import Scorer
+from poise.train.memory import fitting, room_for
 
 VERSION = "1"
 """Raised when scoring changes in a way that makes stored values wrong."""
@@ -37,6 +38,8 @@ class Reference:
     seconds: float
     cached: bool
     """Whether every row was found in the store."""
+    notes: tuple[str, ...] = ()
+    """What a run should say of it."""
 
     def logps(self, batch: Batch) -> Logps:
         """Line the stored values up with a batch."""
@@ -53,13 +56,15 @@ def reference_for(
     known = _read(file) if file else {}
     by_row = {digest: known[digest] for row in rows if (digest := row.digest()) in known}
     missing = list({row.digest(): row for row in rows if row.digest() not in by_row}.values())
+    notes: list[str] = []
     if missing:
-        by_row |= _compute(missing, scorer, tokens)
+        computed, notes = _compute(missing, scorer, tokens)
+        by_row |= computed
         if file:
             _write(file, known | by_row)
     else:
         progress.say(f"reference: all {len(rows):,} rows found in {file}, nothing to compute")
-    return Reference(by_row, weights_sha256, time.monotonic() - started, cached=not missing)
+    return Reference(by_row, weights_sha256, time.monotonic() - started, not missing, tuple(notes))
 
 
 def missing_from(store: Path | None, rows: Sequence[Row], scorer: Scorer, weights_sha256: str) -> list[Row]:
@@ -84,18 +89,25 @@ def default_store() -> Path:
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "poise"
 
 
-def _compute(rows: Sequence[Row], scorer: Scorer, tokens: int) -> dict[str, np.ndarray]:
+def _compute(rows: Sequence[Row], scorer: Scorer, tokens: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Score rows; returns the values by digest, and what there is to say of memory that ran out."""
     was_training = scorer.training
     scorer.eval()
     found: dict[str, np.ndarray] = {}
-    groups = pack(rows, tokens, scorer.tokens)
+    notes: list[str] = []
     with progress.stage("reference", len(rows)) as stage, torch.no_grad():
-        for group in groups:
-            batch = make_batch(group).to(scorer.device)
-            found |= _split_by_row(batch, scorer(batch).values)
-            stage.advance(len(found))
+
+        def score(tokens: int) -> None:
+            left = [row for row in rows if not found or row.digest() not in found]
+            for group in pack(left, tokens, scorer.tokens):
+                with room_for(group, sum(map(scorer.tokens, group))):
+                    batch = make_batch(group).to(scorer.device)
+                    found.update(_split_by_row(batch, scorer(batch).values))
+                stage.advance(len(found))
+
+        fitting(score, tokens, lambda _, said: notes.append(f"reference: {said}"))
     scorer.train(was_training)
-    return found
+    return found, notes
 
 
 def _split_by_row(batch: Batch, values: Tensor) -> dict[str, np.ndarray]:

@@ -1,11 +1,13 @@
 """The one Trainer: transformers' loop, schedules, optimizers and trackers around poise's batches and objectives.
 
-The Trainer sees an optimizer step as one batch: per-device batch x accumulation rows. Inside, the rows are cut into
-micro-batches by a token budget, and losses are divided by the step's item count over all processes. So 8x1, 4x2 and
-1x8 are the same computation, and memory does not depend on which rows meet.
+The Trainer sees an optimizer step as one batch: per-device batch x accumulation x processes rows. Every process gets
+all of them, takes its share, and cuts it into micro-batches by a token budget; losses are divided by the step's item
+count. So 8x1, 4x2, 1x8 and two processes are the same computation, no row is repeated or left out to make processes
+even, and memory does not depend on which rows meet.
 """
 
 import contextlib
+import copy
 import json
 import math
 import shutil
@@ -13,12 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from poise.batch.batch import Batch, make_batch
@@ -29,12 +32,14 @@ from poise.batch.row import Row
 from poise.batch.score import Scorer
 from poise.errors import DivergenceError
 from poise.run import Run
-from poise.train import whole_step
+from poise.train import processes, whole_step
 from poise.train.adapters import load_adapter_weights
 from poise.train.means import Means
+from poise.train.memory import fitting, room_for
 from poise.train.moving import FollowingReference
+from poise.train.processes import NOTHING, agreed
 from poise.train.reference import Reference
-from poise.train.whole_step import items
+from poise.train.whole_step import items, random_state, set_random_state
 
 STAGING = ".staging"
 """Where a checkpoint is written before it gets its name."""
@@ -65,6 +70,17 @@ class Tally:
     router_loss: float = 0.0
     rows: int = 0
     """Rows with a router loss."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Tally"]) -> "Tally":
+        """Add up what each process did; tokens and seconds are already those of the whole step."""
+        return cls(
+            metrics=Means.joined(part.metrics for part in parts),
+            tokens=parts[0].tokens,
+            seconds=parts[0].seconds,
+            router_loss=sum(part.router_loss for part in parts),
+            rows=sum(part.rows for part in parts),
+        )
 
 
 class PoiseTrainer(Trainer):
@@ -103,30 +119,81 @@ class PoiseTrainer(Trainer):
         """Of the step that is running, or ran last."""
         self.tokens_seen = 0
 
+    def get_train_dataloader(self) -> DataLoader[Row]:
+        """Give every process the rows of the whole step; `training_step` takes its share.
+
+        accelerate's shards would repeat rows until all processes have equally many.
+        """
+        if processes.count() == 1:
+            return super().get_train_dataloader()
+        options = {
+            name: getattr(self.args, f"dataloader_{name}")
+            for name in ("num_workers", "persistent_workers", "prefetch_factor", "multiprocessing_context",
+                         "drop_last", "in_order", "pin_memory")
+        }  # fmt: skip
+        loader: DataLoader[Row] = DataLoader(
+            cast("Rows", self.train_dataset),
+            batch_size=self.args.train_batch_size * processes.count(),
+            sampler=self._get_train_sampler(),
+            collate_fn=self.data_collator,
+            **options,
+        )
+        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
+        return prepare_data_loader(loader, num_processes=1, process_index=0, use_seedable_sampler=True, data_seed=seed)
+
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Run one optimizer step's rows forward and backward; returns the loss per item, detached."""
         started = time.monotonic()
         model.train()
         rows: list[Row] = inputs["rows"]
         self.step_rows = rows
-        scale = self.accelerator.num_processes / self._count_over_processes(items(rows, self.objective))
-        if self.scorer.router is not None:
-            self._router_scale = self.accelerator.num_processes / self._count_over_processes(len(rows))
-        groups = pack(rows, self.micro_batch_tokens, self.scorer.tokens)
-        apart = len(groups) > 1 or self.accelerator.num_processes > 1
-        step = self._whole_step if self.objective.whole_step and apart else self._group_by_group
-        total = step(model, groups, scale)
+        scale = processes.count() / items(rows, self.objective)  # the exchange of gradients takes their mean
+        own = self._own(rows)
+        self._router_scale = 0.0 if own == [NOTHING] else processes.count() / len(rows)
+        tally, random_before = copy.deepcopy(self._tally), random_state()
+
+        def begin_again(tokens: int, said: str) -> None:
+            model.zero_grad()
+            self._tally = copy.deepcopy(tally)
+            set_random_state(random_before)
+            self._go_on_with(tokens, said)
+
+        total = fitting(lambda tokens: self._step(model, own, scale, tokens), self.micro_batch_tokens, begin_again)
         self._tally.tokens += sum(row.tokens for row in rows)
         self.tokens_seen += sum(row.tokens for row in rows)
         self._tally.seconds += time.monotonic() - started
-        if not math.isfinite(total.item()):
-            raise DivergenceError(self._not_finite("loss", total.item(), rows))
+        loss = float(processes.summed(total)) / processes.count()
+        if not math.isfinite(loss):
+            raise agreed(DivergenceError(self._not_finite("loss", loss, rows)))
         return total
+
+    def _own(self, rows: Sequence[Row]) -> list[Row]:
+        """Take this process's share of rows that all processes have."""
+        share = processes.shares(rows, self.scorer.tokens, processes.count())[processes.rank()]
+        return share or [NOTHING]
+
+    def _step(self, model: Any, rows: Sequence[Row], scale: float, tokens: int) -> Tensor:
+        groups = pack(rows, tokens, self.scorer.tokens)
+        apart = len(groups) > 1 or processes.count() > 1
+        step = self._whole_step if self.objective.whole_step and apart else self._group_by_group
+        return step(model, groups, scale)
+
+    def _go_on_with(self, tokens: int, said: str) -> None:
+        """Keep a smaller token budget for the rest of the run, and write that into the manifest."""
+        self.micro_batch_tokens = tokens
+        if self.is_world_process_zero():
+            self.run.update_manifest(notes=[*self.run.manifest.get("notes", []), said])
+
+    def _room_for(self, rows: Sequence[Row], *, exchanges: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Watch a pass over rows; it cannot be repeated where the processes `exchange` something in it or before."""
+        size = sum(map(self.scorer.tokens, rows))
+        return room_for(rows, size, can_retry=processes.count() == 1 or not exchanges)
 
     def _group_by_group(self, model: Any, groups: Sequence[Sequence[Row]], scale: float) -> Tensor:
         total = torch.zeros((), device=self.args.device)
         for index, group in enumerate(groups):
-            with self._syncing(model, last=index == len(groups) - 1):
+            last = index == len(groups) - 1
+            with self._room_for(group, exchanges=last or self._is_sharded), self._syncing(model, last=last):
                 losses, metrics, router = self._losses(model, group)
                 loss = losses.sum() * scale + self._router_loss(router)
                 self.accelerator.backward(loss)
@@ -140,19 +207,28 @@ class PoiseTrainer(Trainer):
                 return model(batch)
 
         batches = [make_batch(group).to(self.args.device) for group in groups]
-        scored = whole_step.score(batches, forward)
+        scored: list[whole_step.Scored] = []
+        for batch in batches:
+            with self._room_for(batch.rows, exchanges=self._is_sharded):
+                scored += whole_step.score([batch], forward)
         losses, metrics, gradients = whole_step.token_gradients(
-            self.objective, scored, self._reference_logps(batches), self._join, self.accelerator.process_index
+            self.objective, scored, self._reference_logps(batches), self._join, processes.rank()
         )
         total = losses.sum() * scale
         for index, (each, gradient) in enumerate(zip(scored, gradients, strict=True)):
-            with self._syncing(model, last=index == len(scored) - 1):
+            syncing = self._syncing(model, last=index == len(scored) - 1)
+            with self._room_for(each.batch.rows, exchanges=True), syncing:
                 surrogate, router = whole_step.surrogate(each, gradient * scale, forward)
                 router_loss = self._router_loss(router)
                 self.accelerator.backward(surrogate + router_loss)
             total += router_loss.detach()
         self._tally.metrics.add(metrics)
         return total
+
+    @property
+    def _is_sharded(self) -> bool:
+        """Whether the processes exchange weights in every pass, not gradients in the last one alone."""
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
     def _syncing(self, model: Any, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Exchange gradients between processes in the last micro-batch of a step only."""
@@ -166,12 +242,9 @@ class PoiseTrainer(Trainer):
 
     def _join(self, own: Logps) -> list[Logps]:
         """Collect the Logps of all processes, by rank."""
-        if self.accelerator.num_processes == 1:
+        if processes.count() == 1:
             return [own]
-        from accelerate.utils import gather_object
-
-        gathered: list[Logps] = gather_object([own.to("cpu")])
-        return [logps.to(self.args.device) for logps in gathered]
+        return [logps.to(self.args.device) for logps in processes.everyone(own.to("cpu"))]
 
     def _losses(self, model: Any, rows: Sequence[Row]) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Return the objective's losses and metrics (items,), and the router losses (rows,) of a mixture of experts."""
@@ -184,17 +257,11 @@ class PoiseTrainer(Trainer):
 
     def _router_loss(self, router: Tensor | None) -> Tensor:
         """Return a micro-batch's share of the router loss, which is a mean over the rows of the step; 0 without one."""
-        if router is None:
+        if router is None or not self._router_scale:
             return torch.zeros((), device=self.args.device)
-        self._tally.router_loss += float(router.sum())
+        self._tally.router_loss += float(router.detach().sum())
         self._tally.rows += len(router)
         return router.sum() * self._router_scale
-
-    def _count_over_processes(self, items: int) -> int:
-        if self.accelerator.num_processes == 1:
-            return items
-        counts: Any = self.accelerator.gather(torch.tensor([items], device=self.args.device))
-        return int(counts.sum())
 
     def _not_finite(self, what: str, value: float, rows: Sequence[Row]) -> str:
         shown = ", ".join(f"{row.id} ({row.place})" for row in rows[:8])
@@ -211,13 +278,14 @@ class PoiseTrainer(Trainer):
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         value = float(norm) if norm is not None else 0.0
         if not math.isfinite(value):
-            raise DivergenceError(self._not_finite("gradient norm", value, self.step_rows))
+            raise agreed(DivergenceError(self._not_finite("gradient norm", value, self.step_rows)))
         if norm is not None and value == 0 and self.state.global_step == 0:
-            raise DivergenceError(
+            message = (
                 "step 1: no gradient reaches the trained weights, so nothing would be learned\n"
                 "    why:    some operation of this model or its quantized weights has no backward pass here\n"
                 "    to do:  train without quantization, or with other lora_target_modules"
             )
+            raise agreed(DivergenceError(message))
         return norm
 
     @torch.no_grad()
@@ -230,33 +298,50 @@ class PoiseTrainer(Trainer):
         if not rows:
             return {}
         self.scorer.eval()
-        means = Means()
-        for group, (losses, metrics) in self._held_out_losses(rows):
-            loss = float(losses.sum())
-            if not math.isfinite(loss):
-                raise DivergenceError(self._not_finite("held-out loss", loss, group))
-            means.add({"loss": losses, **metrics})
+        own = self._own(rows)
+
+        def score() -> Means:
+            return fitting(lambda tokens: self._held_out_means(own, tokens), self.micro_batch_tokens, self._go_on_with)
+
+        means = Means.joined(processes.everyone(processes.together(score)))
         self.scorer.train()
         result = {f"{metric_key_prefix}_{name}": mean for name, mean in means.read().items()}
         self.log(result)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, result)
         return result
 
-    def _held_out_losses(self, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Any]]:
+    def _held_out_means(self, rows: Sequence[Row], tokens: int) -> Means:
+        means = Means()
+        for group, (losses, metrics) in self._held_out_losses(rows, tokens):
+            loss = float(losses.sum())
+            if not math.isfinite(loss):
+                raise DivergenceError(self._not_finite("held-out loss", loss, group))
+            means.add({"loss": losses, **metrics})
+        return means
+
+    def _held_out_losses(self, rows: Sequence[Row], tokens: int) -> Iterator[tuple[Sequence[Row], Any]]:
         """Yield rows with their (losses, metrics); all at once where the objective looks at all."""
-        groups = pack(rows, self.micro_batch_tokens, self.scorer.tokens)
+        groups = pack(rows, tokens, self.scorer.tokens)
         if not self.objective.whole_step:
-            yield from ((group, self._losses(self.scorer, group)[:2]) for group in groups)
+            for group in groups:
+                with self._room_for(group, exchanges=self._is_sharded):
+                    found = self._losses(self.scorer, group)[:2]
+                yield group, found
             return
         batches = [make_batch(group).to(self.args.device) for group in groups]
         with self.compute_loss_context_manager():
-            policy = side_by_side([self.scorer(batch) for batch in batches])
-        yield rows, self.objective(policy, self._reference_logps(batches))
+            scored: list[Logps] = []
+            for batch in batches:
+                with self._room_for(batch.rows, exchanges=self._is_sharded):
+                    scored.append(self.scorer(batch))
+            policy, reference = side_by_side(scored), self._reference_logps(batches)
+        whole = side_by_side(self._join(policy))
+        yield rows, self.objective(whole, side_by_side(self._join(reference)) if reference is not None else None)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what happened since the last line and write it to metrics.jsonl."""
         if "loss" in logs:
-            tally, self._tally = self._tally, Tally()
+            tally, self._tally = Tally.joined(processes.everyone(self._tally)), Tally()
             logs |= tally.metrics.read()
             if tally.rows:
                 logs["router_loss"] = tally.router_loss / tally.rows
@@ -286,6 +371,7 @@ class PoiseTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         finally:
             self._staging = None
+        self.accelerator.wait_for_everyone()  # each process has written the state of its random numbers
         if self.state.best_global_step == self.state.global_step:
             self.state.best_model_checkpoint = str(final)
         if self.is_world_process_zero():

@@ -33,7 +33,7 @@ class Scored:
 def score(batches: Sequence[Batch], forward: Callable[[Batch], Logps]) -> list[Scored]:
     """Score without gradient, remembering what dropout drew."""
     with torch.no_grad():
-        return [Scored(batch, logps=forward(batch), random=state) for batch in batches for state in [_random_state()]]
+        return [Scored(batch, logps=forward(batch), random=state) for batch in batches for state in [random_state()]]
 
 
 def token_gradients(
@@ -87,7 +87,8 @@ def _items(logps: Logps, objective: Objective) -> int:
     return len(counted[objective.unit])
 
 
-def _random_state() -> list[Tensor]:
+def random_state() -> list[Tensor]:
+    """Return the state of torch's generators, on the CPU and the current CUDA device."""
     on_cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
     return [torch.get_rng_state(), *on_cuda]
 
@@ -95,15 +96,16 @@ def _random_state() -> list[Tensor]:
 @contextmanager
 def _random_state_set(state: list[Tensor]) -> Generator[None]:
     """Draw again what was drawn from `state`, and go on afterwards from where things stood before."""
-    now = _random_state()
-    _set_random_state(state)
+    now = random_state()
+    set_random_state(state)
     try:
         yield
     finally:
-        _set_random_state(now)
+        set_random_state(now)
 
 
-def _set_random_state(state: list[Tensor]) -> None:
+def set_random_state(state: list[Tensor]) -> None:
+    """Draw from here on what was drawn after `random_state()` gave this."""
     torch.set_rng_state(state[0])
     if len(state) > 1:
         torch.cuda.set_rng_state(state[1])
