@@ -61,7 +61,7 @@ def main() -> None:
         return
     settings, cells = _settings(options), plan(options)
     out = Path(options.out) if options.out else None
-    known = _read(out) if options.resume and out else {}
+    known = read_cells(out) if options.resume and out else {}
     lines = measure_all(cells, settings, known, out)
     if options.json:
         print(json.dumps({"benchmark": "preference", **_circumstances(), "cells": lines, "figures": figures(lines)}))
@@ -116,7 +116,7 @@ def _measure_data(data: str, cells: Sequence[Cell], settings: Settings, folder: 
     return lines
 
 
-def _read(out: Path) -> dict[str, Line]:
+def read_cells(out: Path) -> dict[str, Line]:
     """Return the finished cells of a file by their key; failed ones are tried again, a torn last line is too."""
     known: dict[str, Line] = {}
     for text in out.read_text().splitlines() if out.is_file() else []:

@@ -1,6 +1,7 @@
 """The arms of poise: as it comes, with every sequence carrying its own prompt, and with every row alone."""
 
 import time
+from importlib import import_module
 from typing import Any
 
 from preference.job import SETTINGS, Job, Outcome
@@ -15,14 +16,10 @@ KEYS: dict[str, dict[str, Any]] = {
 
 def load(job: Job) -> None:
     """Import what the run imports, so that the clock does not see it."""
-    import peft  # noqa: F401
-
-    import poise.recipe
-    import poise.run
-    import poise.train.train  # noqa: F401
-
+    for name in ("peft", "poise.recipe", "poise.run", "poise.train.train"):
+        import_module(name)
     if job.cell.tuning == "qlora":
-        import bitsandbytes  # noqa: F401
+        import_module("bitsandbytes")
 
 
 def run(job: Job) -> Outcome:
@@ -48,7 +45,7 @@ def run(job: Job) -> Outcome:
         seconds,
         steps.seconds,
         reference["seconds"] if reference else None,
-        lines[-1]["tokens_seen"],
+        job.facts["unshared_tokens"] if job.cell.arm == "poise-unshared" else job.layout.tokens,
         [line["loss"] for line in lines],
     )
 

@@ -1,14 +1,20 @@
 """The arms of TRL 1.16: its defaults, and the flags that make it fastest for the same training.
 
-The best flags: no activation checkpointing; for DPO the reference computed beforehand. What else would be faster does
-not apply: DPO's padding_free is switched off in this version, Liger's kernels and FlashAttention need CUDA libraries,
-and grouping rows by length would train other batches. SFT packs with best-fit decreasing, which is padding-free too;
-transformers' sdpa keeps packed conversations apart by their positions. A packed row is as long as eight mean
-conversations, so that an epoch has as many updates; which conversations meet differs, so only `trl-flat`
-(padding-free, not packed) and `trl` have losses to compare.
+`trl-best`: no activation checkpointing; for DPO the reference computed beforehand. What else would be faster does not
+apply: DPO's padding_free is switched off in this version, Liger's kernels and FlashAttention need CUDA libraries, and
+grouping rows by length would train other batches. SFT has two more: `trl-flat` is padding_free, and `trl-packed` packs
+with best-fit decreasing, which is padding-free too. Both rely on transformers' sdpa to keep conversations apart by
+their positions, which computes the whole square of a flat row, so they are no faster where FlashAttention is missing.
+A packed row is as long as eight mean conversations, so that an epoch has as many updates; which conversations meet
+differs, so its losses differ.
+
+TRL's ORPO takes the likelihood term over the prompt's tokens too and weighs tokens, where the paper (arXiv:2403.07691,
+equation 6) and poise take the answer's and weigh pairs: those losses differ too. With QLoRA TRL keeps the adapter in
+bfloat16, poise in float32.
 """
 
 import time
+from importlib import import_module
 from typing import Any
 
 from preference.job import SETTINGS, Job, Outcome
@@ -19,7 +25,7 @@ BEST: dict[str, dict[str, Any]] = {
     "dpo": {"precompute_ref_log_probs": True},
     "orpo": {},
     "simpo": {},
-    "sft": {"packing": True, "packing_strategy": "bfd", "per_device_train_batch_size": 1},
+    "sft": {},
 }
 ALWAYS: dict[str, dict[str, Any]] = {
     "simpo": {"loss_type": "simpo", "cpo_alpha": 0.0},
@@ -30,13 +36,11 @@ ALWAYS: dict[str, dict[str, Any]] = {
 def load(job: Job) -> None:
     """Import what the run imports, so that the clock does not see it."""
     import datasets
-    import peft  # noqa: F401
-    import transformers  # noqa: F401
 
     _classes(job.cell.method)
+    for name in ("peft", "transformers", *(["bitsandbytes"] if job.cell.tuning == "qlora" else [])):
+        import_module(name)
     datasets.disable_caching()
-    if job.cell.tuning == "qlora":
-        import bitsandbytes  # noqa: F401
 
 
 def run(job: Job) -> Outcome:
@@ -60,26 +64,27 @@ def run(job: Job) -> Outcome:
 def flags(job: Job) -> dict[str, Any]:
     """Return the arguments of a cell's configuration."""
     method, arm = job.cell.method, job.cell.arm
-    settings = dict(SETTINGS[method])
-    if method == "simpo":
-        settings["simpo_gamma"] = settings.pop("gamma_beta_ratio") * settings["beta"]
-    chosen = job.training | settings | ALWAYS.get(method, {}) | {"max_length": job.facts["max_length"]}
+    chosen = job.training | SETTINGS[method] | ALWAYS.get(method, {}) | {"max_length": job.facts["max_length"]}
     if arm == "trl":
         return chosen
     chosen["gradient_checkpointing"] = False
     if arm == "trl-flat":
         return chosen | {"padding_free": True, "max_length": None}
-    chosen |= BEST[method]
-    return chosen | {"max_length": job.facts["packed_length"]} if "packing" in chosen else chosen
+    if arm == "trl-packed":
+        packing = {"packing": True, "packing_strategy": "bfd", "max_length": job.facts["packed_length"]}
+        return chosen | packing | {"per_device_train_batch_size": 1}
+    return chosen | BEST[method]
 
 
 def _classes(method: str) -> tuple[Any, Any]:
     if method == "dpo":
-        from trl import DPOConfig, DPOTrainer
+        from trl.trainer.dpo_config import DPOConfig
+        from trl.trainer.dpo_trainer import DPOTrainer
 
         return DPOConfig, _timing_reference(DPOTrainer)
     if method == "sft":
-        from trl import SFTConfig, SFTTrainer
+        from trl.trainer.sft_config import SFTConfig
+        from trl.trainer.sft_trainer import SFTTrainer
 
         return SFTConfig, SFTTrainer
     if method == "orpo":

@@ -12,10 +12,10 @@ RATES = {"lora": 5e-5, "qlora": 5e-5, "full": 5e-6}
 SETTINGS: dict[str, dict[str, float]] = {
     "dpo": {"beta": 0.1},
     "orpo": {"beta": 0.1},
-    "simpo": {"beta": 2.0, "gamma_beta_ratio": 0.5},
+    "simpo": {"beta": 2.0, "simpo_gamma": 0.5},
     "sft": {},
 }
-"""Hyperparameters in poise's names; the papers' defaults."""
+"""Hyperparameters, which poise and TRL call the same; the papers' defaults."""
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,17 @@ products at the model's shapes: for every linear the output, the input's and the
 mean micro-batch, the projection at its trained tokens; FLOPs over seconds, each product weighing what it costs.
 """
 
+import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 RANK = 16
 REPEATS = 5
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -198,12 +202,29 @@ def resident_bytes(device: str) -> int:
     return psutil.Process().memory_info().rss
 
 
+def forget_peak(device: str) -> None:
+    """Let the peak begin at what is held now, so that measuring the rate is no part of it; Linux and CUDA know how."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+    elif CLEAR_REFS.exists():
+        CLEAR_REFS.write_text("5")
+
+
 def peak_bytes(device: str) -> int:
-    """Return the most memory the process ever held: ru_maxrss, or what torch held on CUDA."""
+    """Return the most memory the process held since then, on CUDA what torch held there.
+
+    On Linux VmHWM, which is ru_maxrss without what the parent held when it started this process.
+    """
     if device == "cuda":
         import torch
 
         return torch.cuda.max_memory_allocated()
+    if STATUS.exists():
+        found = re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text())
+        if found:
+            return int(found[1]) * 1024
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -11,9 +11,9 @@ METHODS = ("dpo", "orpo", "simpo", "sft")
 TUNINGS = ("lora", "full", "qlora")
 DTYPES = ("float32", "bfloat16")
 PAIR_ARMS = ("poise", "poise-unshared", "poise-unpacked", "trl", "trl-best")
-SFT_ARMS = ("poise", "poise-unpacked", "trl", "trl-flat", "trl-best")
-"""A conversation has nothing to share. `trl-flat` is padding-free with poise's rows in each step, so its losses can be
-compared; `trl-best` packs, which puts other rows together."""
+SFT_ARMS = ("poise", "poise-unpacked", "trl", "trl-best", "trl-flat", "trl-packed")
+"""A conversation has nothing to share. `trl-flat` is padding-free with poise's rows in each step, `trl-packed` packs,
+which puts other rows together."""
 SUBSET = ("tldr", "ultrafeedback")
 """The longest and the shortest prompt for its answer."""
 MODELS = {

@@ -14,7 +14,7 @@ from preference.measure import RANK, Layout, Work, work_of
 from preference.plan import Settings
 from preference.shapes import BATCH, FILE, MAX_LENGTH, SHAPES, SPECIAL, VOCABULARY, draw_lengths, pairs, vocabulary
 
-LORA = {"r": RANK, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]}  # fmt: skip  # noqa: E501
+LORA: dict[str, Any] = {"r": RANK, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]}  # fmt: skip  # noqa: E501
 FILE_MAX_LENGTH = 1024
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -159,16 +159,14 @@ def _models(settings: Settings, tokenizer: Any, folder: Path) -> tuple[int, int]
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(settings.seed)
-    config = LlamaConfig(
-        **{"vocab_size": len(tokenizer), "max_position_embeddings": MAX_LENGTH, "bos_token_id": None}
-        | {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-        | settings.sizes()
-    )
+    fields: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": MAX_LENGTH, "bos_token_id": None}
+    fields |= {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id} | settings.sizes()
+    config = LlamaConfig(**fields)
     model = LlamaForCausalLM(config)
     parameters = model.num_parameters()
     model.save_pretrained(folder / "full")
     tokenizer.save_pretrained(folder / "full")
-    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA)).save_pretrained(folder / "lora")
+    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA)).save_pretrained(str(folder / "lora"))
     adapter = folder / "lora" / "adapter_config.json"
     adapter.write_text(json.dumps({**json.loads(adapter.read_text()), "base_model_name_or_path": str(folder / "full")}))
     tokenizer.save_pretrained(folder / "lora")

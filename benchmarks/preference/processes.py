@@ -63,7 +63,7 @@ def _apart(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "CI": "1"})
     found = json.loads(result.read_text()) if result.is_file() else {"failed": _death(done.returncode)}
     if "failed" in found:
-        (sys.stderr.write(done.stderr[-4000:]), sys.stderr.flush())
+        sys.stderr.write(done.stderr[-4000:])
     return found
 
 

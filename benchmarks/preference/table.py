@@ -9,7 +9,9 @@ from typing import Any
 COMPARED = 10
 """Steps whose losses are compared."""
 RATIOS = {"wall": "seconds", "steps": "step_seconds", "peak memory": "peak_bytes", "memory growth": "growth_bytes"}
-MEAN_OF = ("trl", "trl-best")
+MEAN_OF = ("trl", "trl-best", "trl-fastest", "poise-unshared", "poise-unpacked")
+FASTEST = "trl-fastest"
+"""Whichever of TRL's arms took the least time."""
 HEAD = ("arm", "seconds", "steps", "reference", "trained tok/s", "all tok/s", "peak MiB", "growth MiB", "share", "loss")
 ASKED = re.compile(r"(?P<name>.+?)\s*(?P<sign>>=|<=)\s*(?P<figure>[-+.\deE]+)")
 
@@ -22,10 +24,16 @@ def figures(lines: Sequence[Line]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, arms in _groups(lines).items():
         ours = arms.get("poise")
-        for rival, theirs in arms.items():
+        for rival, theirs in (arms | _fastest(arms)).items():
             if ours is not None and rival != "poise":
                 found |= {f"{name}: {each}": value for each, value in _compared(rival, ours, theirs).items()}
     return found | _means(found)
+
+
+def _fastest(arms: dict[str, Any]) -> dict[str, Any]:
+    """Return the fastest of TRL's arms under a name of its own, where there are several."""
+    theirs = [result for arm, result in arms.items() if arm.startswith("trl")]
+    return {FASTEST: min(theirs, key=lambda result: result["seconds"])} if len(theirs) > 1 else {}
 
 
 def _groups(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:

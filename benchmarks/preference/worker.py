@@ -4,7 +4,7 @@ from typing import Any
 
 from preference import arms_poise, arms_trl
 from preference.job import Job
-from preference.measure import peak_bytes, product_rate, resident_bytes, useful_flops
+from preference.measure import forget_peak, peak_bytes, product_rate, resident_bytes, useful_flops
 
 
 def measure(job: Job) -> dict[str, Any]:
@@ -14,6 +14,7 @@ def measure(job: Job) -> dict[str, Any]:
     arm = arms_poise if job.cell.arm.startswith("poise") else arms_trl
     arm.load(job)
     rate = product_rate(job.sizes, job.work, job.cell.dtype, job.device)
+    forget_peak(job.device)
     before = resident_bytes(job.device)
     outcome = arm.run(job)
     peak = peak_bytes(job.device)
