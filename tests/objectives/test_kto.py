@@ -204,7 +204,10 @@ EXTREMES: dict[str, dict[str, Any]] = {
     "no difference": {"policy": ([[-2.5]] * 2, [[-2.5]] * 2), "reference": ([[-2.5]] * 2, [[-2.5]] * 2)},
     "certain": {"policy": ([[0.0]] * 2, [[0.0]] * 2), "reference": ([[-1e-12]] * 2, [[-1e-300]] * 2)},
 }
-CASES = [*({**case, "desirable": [True, False]} for case in EXTREMES.values()), *map(random_case, range(40))]
+CASES: list[dict[str, Any]] = [
+    *({**case, "desirable": [True, False]} for case in EXTREMES.values()),
+    *map(random_case, range(40)),
+]
 OBJECTIVES = [
     KTO(),
     KTO(beta=0.7, desirable_weight=1.33, undesirable_weight=0.5),

@@ -10,7 +10,7 @@ from typing import Any
 from poise.curate.decontaminate import Leaks
 from poise.curate.deduplicate import Copies
 from poise.errors import DataError
-from poise.examples import Conversation, Document, Example, PreferencePair, to_json
+from poise.examples import Conversation, Document, Example, PreferencePair, RankedAnswers, to_json
 from poise.run import Drop, Run, read_lines, write_whole
 from poise.sources import SourceSpec, load
 
@@ -50,4 +50,6 @@ def _row(example: Example) -> dict[str, Any]:
         return {"messages": row["messages"]}
     if isinstance(example, PreferencePair):
         return {key: row[key] for key in ("prompt", "chosen", "rejected")}
+    if isinstance(example, RankedAnswers):
+        return {key: row[key] for key in ("prompt", "answers", "ranks")}
     return {"messages": row["messages"], "label": example.desirable}

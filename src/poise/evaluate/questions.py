@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from poise.errors import DataError, Problem, list_problems
-from poise.examples import Conversation, Document, Example, Message, PreferencePair, Role
+from poise.examples import (
+    Document,
+    Example,
+    LabeledConversation,
+    Message,
+    PreferencePair,
+    RankedAnswers,
+    Role,
+)
 
 
 @dataclass(frozen=True)
@@ -72,20 +80,18 @@ def questions_from(
         if len(questions) >= count:
             break
         question = _ask(example)
-        if question is not None and can_be_asked(example):
+        if can_be_asked(example):
             questions.setdefault((question.prompt, question.text), question)
     return list(questions.values())
 
 
-def _ask(example: Example) -> Question | None:
+def _ask(example: Example) -> Question:
     if isinstance(example, Document):
         return Question(example.id, "sample", text=" ".join(example.text.split(" ")[:12]))
-    if isinstance(example, PreferencePair):
+    if isinstance(example, PreferencePair | LabeledConversation | RankedAnswers):
         return Question(example.id, "sample", example.prompt)
-    if isinstance(example, Conversation):
-        roles = [message.role for message in example.messages]
-        return Question(example.id, "sample", example.messages[: roles.index("assistant")])
-    return None
+    roles = [message.role for message in example.messages]
+    return Question(example.id, "sample", example.messages[: roles.index("assistant")])
 
 
 def _question(row: Any, number: int) -> Question:

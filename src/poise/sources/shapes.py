@@ -7,8 +7,10 @@
     {"prompt": "…", "completion": "…"}                                  Conversation
     {"prompt": "…", "completion": "…", "label": true}                   LabeledConversation
     {"messages": […], "label": true}                                    LabeledConversation
+    {"messages": […], "desirable": true}                                LabeledConversation
     {"prompt": "…", "chosen": "…", "rejected": "…"}                     PreferencePair
     {"chosen": […], "rejected": […]}                                    PreferencePair
+    {"prompt": "…", "answers": ["…", …], "scores": [9, …]}              RankedAnswers, more of them in ranked.py
 
 A prompt, completion, chosen or rejected may be text or messages; chosen and rejected alone may also be transcripts.
 """
@@ -16,10 +18,19 @@ A prompt, completion, chosen or rejected may be text or messages; chosen and rej
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from poise.examples import Conversation, Document, Example, LabeledConversation, Message, PreferencePair
+from poise.examples import (
+    Conversation,
+    Document,
+    Example,
+    LabeledConversation,
+    Message,
+    PreferencePair,
+    RankedAnswers,
+)
+from poise.sources import ranked
 from poise.sources.refusal import NothingToLearn, RowError
 from poise.sources.transcripts import is_transcript, parse_transcript
-from poise.sources.turns import Columns, label_in, messages_in, optional_text, prompt_in, system_in, text_in, turns_in
+from poise.sources.turns import Columns, instruction_in, label_in, messages_in, prompt_in, system_in, text_in, turns_in
 
 Messages = tuple[Message, ...]
 
@@ -29,8 +40,13 @@ class Shape:
     """Columns that together mean one kind of Example."""
 
     needs: tuple[str, ...]
+    """Columns; `a or b` is either."""
     kind: type[Example]
     read: Callable[[Columns], Example]
+
+    def fits(self, columns: set[str]) -> bool:
+        """Tell whether these columns have all that it needs."""
+        return all(columns.intersection(need.split(" or ")) for need in self.needs)
 
 
 def shape_of(head: Sequence[Columns], text_column: str, prefer: type[Example] | None) -> Shape | None:
@@ -41,7 +57,7 @@ def shape_of(head: Sequence[Columns], text_column: str, prefer: type[Example] | 
     filled = {name for row in head for name, value in row.items() if value is not None}
     present = {name for row in head for name in row}
     for columns in (filled, present):
-        fitting = [shape for shape in shapes(text_column) if columns.issuperset(shape.needs)]
+        fitting = [shape for shape in shapes(text_column) if shape.fits(columns)]
         wanted = [shape for shape in fitting if shape.kind is prefer]
         if fitting and fitting[0].kind is LabeledConversation:
             return fitting[0]  # an answer marked bad must not be read as one to learn
@@ -74,10 +90,8 @@ def _sharegpt(columns: Columns) -> Conversation:
 
 
 def _instruction(columns: Columns) -> Conversation:
-    question, given = text_in(columns, "instruction"), optional_text(columns, "input")
-    user = Message("user", f"{question}\n\n{given}" if given.strip() else question)
-    answer = Message("assistant", text_in(columns, "output"))
-    return Conversation(_with_answer((*system_in(columns), user, answer), "output"))
+    asked, answer = instruction_in(columns), Message("assistant", text_in(columns, "output"))
+    return Conversation(_with_answer((*asked, answer), "output"))
 
 
 def _completed(columns: Columns) -> Conversation:
@@ -93,6 +107,10 @@ def _labeled_completion(columns: Columns) -> LabeledConversation:
 
 def _labeled_messages(columns: Columns) -> LabeledConversation:
     return LabeledConversation(_messages(columns).messages, label_in(columns))
+
+
+def _own_labeled_messages(columns: Columns) -> LabeledConversation:
+    return LabeledConversation(_messages(columns).messages, label_in(columns, "desirable"))
 
 
 def _prompted_pair(columns: Columns) -> PreferencePair:
@@ -174,13 +192,17 @@ def _require_answer(messages: Messages, name: str) -> None:
         raise NothingToLearn("empty completion", name)
 
 
+PROMPTS, LISTS, ORDERS = "prompt or instruction", " or ".join(ranked.ANSWERS), " or ".join(ranked.ORDERS)
 SHAPES = (
     Shape(("prompt", "chosen", "rejected"), PreferencePair, _prompted_pair),
     Shape(("chosen", "rejected"), PreferencePair, _implied_pair),
+    Shape((PROMPTS, LISTS, ORDERS), RankedAnswers, ranked.ranked_answers),
     Shape(("prompt", "completion", "label"), LabeledConversation, _labeled_completion),
     Shape(("messages", "label"), LabeledConversation, _labeled_messages),
+    Shape(("messages", "desirable"), LabeledConversation, _own_labeled_messages),
     Shape(("messages",), Conversation, _messages),
     Shape(("conversations",), Conversation, _sharegpt),
     Shape(("instruction", "output"), Conversation, _instruction),
     Shape(("prompt", "completion"), Conversation, _completed),
+    Shape((PROMPTS, LISTS), RankedAnswers, ranked.ranked_answers),
 )

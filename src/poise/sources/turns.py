@@ -66,22 +66,36 @@ def prompt_in(columns: Columns) -> tuple[Message, ...]:
     return system_in(columns) + turns if isinstance(value, str) else turns
 
 
+def instruction_in(columns: Columns) -> tuple[Message, ...]:
+    """Return an instruction and what it is given as a user turn, behind the row's system prompt if it has one."""
+    question, given = text_in(columns, "instruction"), optional_text(columns, "input")
+    return (*system_in(columns), Message("user", f"{question}\n\n{given}" if given.strip() else question))
+
+
+def list_in(columns: Columns, name: str) -> list[Any]:
+    """Return the values of a column that holds a list."""
+    value = _value(columns, name)
+    if not isinstance(value, list):
+        raise _wrong_type(name, value, "a list")
+    return cast("list[Any]", value)
+
+
 def system_in(columns: Columns) -> tuple[Message, ...]:
     """Return the row's system prompt as a turn, or nothing."""
     texts = (optional_text(columns, name) for name in SYSTEM_COLUMNS)
     return tuple(Message("system", text) for text in texts if text.strip())[:1]
 
 
-def label_in(columns: Columns) -> bool:
+def label_in(columns: Columns, name: str = "label") -> bool:
     """Return the label of a KTO row; csv has no other way to write it than the words true and false."""
-    value = _value(columns, "label")
+    value = _value(columns, name)
     words = {"true": True, "false": False}
     if isinstance(value, str) and value.lower() in words:
         return words[value.lower()]
     if not isinstance(value, bool):
         raise RowError(
             "wrong type",
-            " label",
+            f" {name}",
             f"{_kind(value)} where true or false is expected",
             "the label decides whether the answer is made more or less likely",
             "write true or false; or name the other columns in `columns` if this label means something else",
