@@ -16,6 +16,7 @@ from markupsafe import Markup
 from poise.errors import RunError
 from poise.report.answers import choose_answers
 from poise.report.charts import Figure, curves, histogram
+from poise.report.forecast import Comparison, compare_forecast
 from poise.report.scores import Change, Score, ScoredSet, compare, scored_sets
 from poise.report.signals import stopping
 from poise.report.stage import Stage, read_evidence, read_stage
@@ -72,6 +73,7 @@ class StageView:
     """Column names and rows of the logged steps, evenly thinned."""
     lengths: Figure | None
     cost: list[tuple[str, str]]
+    forecast: Comparison | None
     made_of: list[tuple[str, str]]
     """Versions, hashes and machine, as name and value."""
 
@@ -160,6 +162,7 @@ def _view(stage: Stage) -> StageView:
         points=_points(stage.metrics),
         lengths=histogram("tokens per row", lengths.get("edges"), lengths.get("counts")),
         cost=_cost(stage),
+        forecast=compare_forecast(stage),
         made_of=_made_of(stage),
     )
 

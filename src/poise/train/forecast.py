@@ -27,7 +27,7 @@ from poise.train.work import forward_price, lay_out, training_price, work_of
 
 BY_PROBE = "poise plan --probe"
 FIRST_STEPS = 4
-"""Steps of a run after which it forecasts itself; the first is left out, it pays for allocations and kernel choices."""
+"""Steps after which a run forecasts itself; the first is left out, it pays for allocations and kernel choices."""
 BYTES_PER_SECOND = 1e9
 """Assumed for what a run has not written yet."""
 ROWS_SAMPLED, STEPS_SAMPLED = 2_000, 200
@@ -97,14 +97,28 @@ def _times(recipe: Recipe, strategy: str, each: float, steps: int) -> int:
     return int(-(-float(recipe.training["num_train_epochs"]) // 1)) if strategy == "epoch" else 0
 
 
-class ForecastItself(TrainerCallback):
+def forecast_run(
+    trainer: PoiseTrainer, recipe: Recipe, rows_sha256: str, *, began: float, asking: float, resumed: bool
+) -> None:
+    """Give a run's manifest a forecast: a probe's where there is one, else of its own first steps.
+
+    `began` is `time.monotonic()` at the run's begin, `asking` the seconds that its questions took before training.
+    """
+    alone = trainer.accelerator.num_processes == 1
+    probed = remembered(recipe, rows_sha256) if alone and not resumed else None
+    if probed is not None:
+        trainer.run.update_manifest(forecast=asdict(probed))
+    else:
+        trainer.add_callback(_ForecastItself(recipe, trainer, began, asking))
+
+
+class _ForecastItself(TrainerCallback):
     """Forecast a run from its first steps, and write that into its manifest."""
 
-    def __init__(self, recipe: Recipe, rows: Sequence[Row], began: float, asking: float) -> None:
-        self.recipe, self.rows = recipe, rows
-        self.began, self.asking = began, asking
-        """`time.monotonic()` at the run's begin; seconds that the questions took before training, asked again after."""
-        self.trainer: PoiseTrainer | None = None
+    def __init__(self, recipe: Recipe, trainer: PoiseTrainer, began: float, asking: float) -> None:
+        dataset: Any = trainer.train_dataset
+        self.recipe, self.trainer, self.began, self.asking = recipe, trainer, began, asking
+        self.rows: Sequence[Row] = dataset.rows
         self._seconds: list[float] = []
         self._rows: list[Sequence[Row]] = []
         self._step_began = 0.0
@@ -117,21 +131,21 @@ class ForecastItself(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the step's time; after enough of them, forecast."""
-        trainer = self.trainer
-        if trainer is None or len(self._seconds) == FIRST_STEPS:
+        if len(self._seconds) == FIRST_STEPS:
             return
         self._seconds.append(time.monotonic() - self._step_began)
-        self._rows.append(trainer.step_rows)
-        if len(self._seconds) == FIRST_STEPS and trainer.is_world_process_zero():
-            trainer.run.update_manifest(forecast=asdict(self._forecast(trainer)))
+        self._rows.append(self.trainer.step_rows)
+        enough = len(self._seconds) == min(FIRST_STEPS, state.max_steps)
+        if enough and state.is_world_process_zero:
+            self.trainer.run.update_manifest(forecast=asdict(self._forecast(self.trainer)))
 
     def _forecast(self, trainer: PoiseTrainer) -> Forecast:
         steps, left = trainer.state.max_steps, trainer.state.max_steps - trainer.state.global_step
         model, way = trainer.scorer.causal_lm, trainer.scorer.way
         checkpointing = bool(self.recipe.training.get("activation_checkpointing"))
         train, forward = training_price(model, checkpointing=checkpointing), forward_price(model)
-        measured = sum(train.of(work_of(rows, way)) for rows in self._rows[1:])
-        per_operation = sum(self._seconds[1:]) / measured
+        steady = list(zip(self._rows, self._seconds, strict=True))[1:] or [(self._rows[0], self._seconds[0])]
+        per_operation = sum(seconds for _, seconds in steady) / sum(train.of(work_of(rows, way)) for rows, _ in steady)
         sample = self.rows[:: max(1, len(self.rows) // ROWS_SAMPLED)]
         mean_row = train.of(work_of(sample, way)) / len(sample)
         rows_per_step = len(self._rows[0])
@@ -152,7 +166,7 @@ class ForecastItself(TrainerCallback):
             peak_memory_bytes=self._peak(trainer, steps, rows_per_step),
             step_seconds=step_seconds,
             parts={name: seconds for name, seconds in parts.items() if seconds},
-            by=f"steps 2 to {FIRST_STEPS} of the run",
+            by="the run's own first steps",
         )
 
     def _peak(self, trainer: PoiseTrainer, steps: int, rows_per_step: int) -> int:
