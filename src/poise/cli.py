@@ -2,19 +2,24 @@
 
 import errno
 import json
+import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from poise import __version__
-from poise.errors import PoiseError, RecipeError
+from poise.errors import PoiseError, RecipeError, StoppedElsewhere
 from poise.names import did_you_mean, names_in
+from poise.progress import is_main_process
 
+SECONDS_TO_TELL = 3.0
+"""How long a process waits for another to print the error that ended both."""
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": True}
 
 
@@ -182,7 +187,8 @@ def emit(
     if as_json:
         with redirect_stdout(sys.stderr):
             result = work()
-        click.echo(json.dumps(result, default=str))
+        if is_main_process():
+            click.echo(json.dumps(result, default=str))
     else:
         result = work()
         if show is not None:
@@ -196,7 +202,11 @@ def main() -> None:
         sys.argv.remove("--debug")
     try:
         poise.main(prog_name="poise", standalone_mode=False)
+    except StoppedElsewhere as error:
+        _end_quietly(error.exit_code)
     except PoiseError as error:
+        if isinstance(error, RecipeError) and not is_main_process():  # the main process read the same recipe
+            _end_quietly(error.exit_code)
         _fail(str(error), error.exit_code, debug)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
@@ -224,10 +234,17 @@ def main() -> None:
         )
 
 
+def _end_quietly(code: int) -> NoReturn:
+    """End a process whose failure another one tells, after it: a launcher ends all once the first has ended."""
+    time.sleep(SECONDS_TO_TELL)
+    sys.exit(code)
+
+
 def _fail(message: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    click.echo(f"{'stopped' if code in (75, 130) else 'error'}: {message}", err=True)
-    if "--json" in sys.argv:
+    whose = "" if is_main_process() else f"process {os.environ['RANK']}: "
+    click.echo(f"{'stopped' if code in (75, 130) else 'error'}: {whose}{message}", err=True)
+    if "--json" in sys.argv and is_main_process():
         click.echo(json.dumps({"error": message, "exit_code": code}))
     sys.exit(code)

@@ -55,6 +55,14 @@ class InterruptedRun(PoiseError):  # noqa: N818 - not an error: the run was save
     exit_code = 75
 
 
+class StoppedElsewhere(PoiseError):  # noqa: N818 - not an error of this process
+    """Another of the processes that train together failed and tells why; this one ends with the same exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with one place of the input: `place` is `file:row column` or `file:line:column`."""

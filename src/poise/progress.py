@@ -70,13 +70,19 @@ def stage(name: str, total: int) -> Generator[Stage]:
 
 
 def say(text: str) -> None:
-    """Print one line for the person waiting."""
-    _console().print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print one line for the person waiting; of several processes that work together, the main one does."""
+    if is_main_process():
+        _console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def is_main_process() -> bool:
+    """Whether a launcher such as torchrun started this as its first process, or none started it."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def is_interactive() -> bool:
     """Whether stderr is a terminal a person watches."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+    return is_main_process() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
 
 
 def _console() -> Console:

@@ -15,6 +15,7 @@ from poise.report.report import build_report
 from poise.report.verdict import Verdict
 from poise.run import EVIDENCE, SAMPLES, Run, write_whole
 from poise.train.data import Loaded
+from poise.train.processes import is_main
 from poise.train.train import train
 
 ANSWERS = "answers"
@@ -65,9 +66,11 @@ def write_evidence(folder: Path, questions: list[Question], answers: dict[str, l
 
 
 def train_and_report(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
-    """Run one training command; returns what `--json` prints."""
+    """Run one training command; returns what `--json` prints, nothing in other processes than the main one."""
     run = Run(Path(str(recipe.training["output_dir"])))
     train(recipe, run, resume=resume, overwrite=overwrite, ask=Evidence(recipe, run))
+    if not is_main():
+        return {}
     verdict = build_report([run.path], run.path / "report.html")
     tell(verdict)
     progress.say(f"model:  {run.path / 'model'}\nreport: {run.path / 'report.html'}")

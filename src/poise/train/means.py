@@ -1,6 +1,7 @@
 """Means of an objective's metrics, over as many micro-batches as lie between two log lines."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -18,6 +19,16 @@ class Means:
             marked = values.dim() == 2
             self._sums[name] += float(values[:, 0].sum() if marked else values.sum())
             self._counts[name] += float(values[:, 1].sum()) if marked else len(values)
+
+    @classmethod
+    def joined(cls, parts: Iterable["Means"]) -> "Means":
+        """Add up what several processes have counted."""
+        whole = cls()
+        for part in parts:
+            for name, total in part._sums.items():
+                whole._sums[name] += total
+                whole._counts[name] += part._counts[name]
+        return whole
 
     def read(self) -> dict[str, float]:
         """Return the mean of every metric that any item has.

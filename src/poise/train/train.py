@@ -18,19 +18,22 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from poise import __version__, progress
 from poise.batch.render import Renderer
 from poise.batch.row import Row
 from poise.batch.score import Scorer
 from poise.batch.tokens import PreparedTokenizer, prepare_tokenizer
-from poise.errors import InterruptedRun, RunError
+from poise.errors import DataError, InterruptedRun, PoiseError, ResourceError, RunError, StoppedElsewhere
 from poise.recipe import Recipe
 from poise.run import Drop, Run, now, write_whole
+from poise.train import processes
 from poise.train.assemble import assemble
 from poise.train.check import check_reference
 from poise.train.data import Loaded, Rendered, load_examples, render
+from poise.train.forecast import forecast_run
+from poise.train.memory import told_plainly
 from poise.train.model import (
     Hardware,
     load_model,
@@ -41,6 +44,7 @@ from poise.train.model import (
 )
 from poise.train.moving import Follow, FollowingReference
 from poise.train.optimizer import choose_optimizer
+from poise.train.processes import agreed, is_main, main_alone, together
 from poise.train.reference import Reference, default_store, reference_for
 from poise.train.trainer import PoiseTrainer, newest_checkpoint
 
@@ -93,15 +97,24 @@ def prepare(recipe: Recipe) -> Prepared:
 
 
 def train(recipe: Recipe, run: Run, *, resume: bool = False, overwrite: bool = False, ask: Ask | None = None) -> None:
-    """Train as the recipe says; raises InterruptedRun after saving when stopped by Ctrl-C or SIGTERM."""
+    """Train as the recipe says; raises InterruptedRun after saving when stopped by Ctrl-C or SIGTERM.
+
+    Of several processes the main one writes and tells; the others raise StoppedElsewhere where it fails.
+    """
     quiet_libraries()
-    run.lock()
+    processes.meet(
+        use_cpu=bool(recipe.training.get("use_cpu")),
+        backend=recipe.training.get("ddp_backend"),
+        timeout_seconds=float(recipe.training.get("ddp_timeout") or 1800),
+    )
+    main_alone(run.lock)
     try:
-        checkpoint = _starting_point(run, resume, overwrite)
-        with _outcome_told(run):
+        checkpoint = main_alone(lambda: _starting_point(run, resume, overwrite))
+        with _outcome_told(run), told_plainly():
             _train(recipe, run, checkpoint, ask)
     finally:
-        run.unlock()
+        if is_main():
+            run.unlock()
 
 
 @contextmanager
@@ -109,27 +122,44 @@ def _outcome_told(run: Run) -> Generator[None]:
     """Write into the manifest how a run ended that did not end well."""
     try:
         yield
+    except StoppedElsewhere:
+        raise
     except (InterruptedRun, KeyboardInterrupt):
-        run.update_manifest(status="interrupted")
+        if is_main():
+            run.update_manifest(status="interrupted")
         raise
     except BaseException as error:
+        if processes.lost_another(error):
+            raise _without_another(run) from error
         run.update_manifest(status="failed", error=f"{type(error).__name__}: {error}")
         raise
 
 
+def _without_another(run: Run) -> PoiseError:
+    """Say that training cannot go on without a process that ended; why it did stands in the manifest if it knew."""
+    message = (
+        "another process of this run ended, and without it training cannot go on; its own message says why\n"
+        "    to do:  if it left none it was killed: by a lack of memory, or with its machine. --resume goes on"
+    )
+    if run.manifest.get("status") == "running":
+        run.update_manifest(status="failed", error="another process of this run ended without a word")
+    return agreed(ResourceError(message))
+
+
 def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -> None:
     started = time.monotonic()
-    _begin(recipe, run)
-    prepared = prepare(recipe)
-    counts = run.write_ledger(prepared.loaded.rows_in, prepared.drops)
+    main_alone(lambda: _begin(recipe, run))
+    prepared = together(lambda: prepare(recipe))
+    counts = main_alone(lambda: run.write_ledger(prepared.loaded.rows_in, prepared.drops))
     facts = prepared.rendered.facts()
+    _refuse_different_rows(facts["sha256"])
     if checkpoint is not None:
-        _refuse_other_rows(run, facts["sha256"])
+        main_alone(lambda: _refuse_other_rows(run, facts["sha256"]))
     progress.say(
         f"data: {counts['in']:,} rows in, {counts['used']:,} used, {sum(counts['dropped'].values()):,} dropped · "
         f"{facts['tokens']:,} tokens, {facts['trained_tokens'] / facts['tokens']:.0%} trained on"
     )
-    assembled = assemble(recipe, prepared.tokenizer, prepared.rendered)
+    assembled = together(lambda: assemble(recipe, prepared.tokenizer, prepared.rendered))
     scorer, hardware, policy_sha256 = assembled.scorer, assembled.hardware, assembled.policy_sha256
     model = scorer.model
     notes = [*prepared.tokenizer.notes, *prepared.rendered.notes, *assembled.notes, assembled.checked]
@@ -150,8 +180,8 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
         budget,
         store=reference_store(recipe),
     )
-    run.update_manifest(
-        model={
+    described = {
+        "model": {
             "name": recipe.model.model_name_or_path,
             "parameters": total,
             "trainable_parameters": trainable,
@@ -164,19 +194,29 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
             "chat_template": prepared.tokenizer.template_name,
             "stop_tokens": prepared.tokenizer.tokenizer.convert_ids_to_tokens(list(prepared.tokenizer.stop_ids)),
         },
-        data={**facts, "sources": dict(prepared.loaded.rows_in)},
-        reference=_reference_facts(reference),
-        optimizer_steps=prepared.optimizer_steps(recipe),
-        notes=[*run.manifest.get("notes", []), *notes],
-    )
+        "data": {**facts, "sources": dict(prepared.loaded.rows_in)},
+        "reference": _reference_facts(reference),
+        "processes": processes.count(),
+        "optimizer_steps": prepared.optimizer_steps(recipe, processes.count()),
+        "notes": [
+            *run.manifest.get("notes", []),
+            *notes,
+            *(reference.notes if isinstance(reference, Reference) else ()),
+        ],
+    }
+    main_alone(lambda: run.update_manifest(**described))
+    asking = time.monotonic()
     if ask and checkpoint is None:
-        ask("before", model, prepared.renderer, prepared.loaded)
+        main_alone(lambda: ask("before", model, prepared.renderer, prepared.loaded))
+    asked = time.monotonic() - asking
     trainer = _trainer(recipe, run, prepared, scorer, reference, hardware, assembled.base_sha256, budget)
+    forecast_run(trainer, recipe, facts["sha256"], began=started, asking=asked, resumed=checkpoint is not None)
     _loop(trainer, run, checkpoint)
-    save_model(model, prepared.tokenizer, run.path / "model", assembled.base_sha256)
+    main_alone(lambda: save_model(model, prepared.tokenizer, run.path / "model", assembled.base_sha256))
     if ask:
-        ask("after", model, prepared.renderer, prepared.loaded)
-    run.update_manifest(status="done", finished=now(), seconds=round(time.monotonic() - started, 3))
+        main_alone(lambda: ask("after", model, prepared.renderer, prepared.loaded))
+    seconds = round(time.monotonic() - started, 3)
+    main_alone(lambda: run.update_manifest(status="done", finished=now(), seconds=seconds))
 
 
 def _begin(recipe: Recipe, run: Run) -> None:
@@ -236,6 +276,20 @@ def _refuse_other_rows(run: Run, sha256: str) -> None:
             f"--resume: the rows have changed since {run.path} was started ({before[:12]}… then, {sha256[:12]}… now)\n"
             "    why:    some rows would be trained on twice and others never\n"
             "    to do:  restore data, template and max_length, or start anew with --overwrite"
+        )
+
+
+def _refuse_different_rows(sha256: str) -> None:
+    """Refuse to train where the processes have rendered different rows: they would disagree on what a step is."""
+    found = processes.everyone(sha256)
+    if len(set(found)) > 1:
+        told = ", ".join(f"{each[:12]}… in process {rank}" for rank, each in enumerate(found))
+        raise agreed(
+            DataError(
+                f"the processes of this run read different rows ({told})\n"
+                "    why:    each takes its share of a step, which must be the same step\n"
+                "    to do:  let all of them read the same files, with the same versions of poise and transformers"
+            )
         )
 
 
@@ -315,6 +369,7 @@ def _trainer(
             *([Follow(reference)] if isinstance(reference, FollowingReference) else []),
             ShowProgress(recipe.verb),
             StopGently(),
+            *([DrawApart()] if processes.count() > 1 else []),
         ],
     )
 
@@ -337,6 +392,8 @@ def training_arguments(recipe: Recipe, run: Run, hardware: Hardware) -> Training
         "neftune_noise_alpha": None,  # the Scorer adds it, by each sequence's own length
         "label_names": [],
     }
+    if processes.count() > 1:  # every pass reaches every trained weight; to look for others costs time in each
+        chosen.setdefault("ddp_find_unused_parameters", False)
     return TrainingArguments(**chosen)
 
 
@@ -348,22 +405,33 @@ def _loop(trainer: PoiseTrainer, run: Run, checkpoint: Path | None) -> None:
     )
     if stopped is not None and trainer.state.global_step < trainer.state.max_steps:
         step = trainer.state.global_step
-        raise InterruptedRun(
+        message = (
             f"stopped by {stopped} after step {step} of {trainer.state.max_steps}; everything up to there is saved in "
             f"{run.path}/checkpoints/checkpoint-{step}\n    to do:  run the same command with --resume to go on"
         )
+        raise agreed(InterruptedRun(message))
 
 
 class StopGently(TrainerCallback):
-    """Save and stop at the next step boundary once a signal came."""
+    """Save and stop at the next step boundary once a signal came, in whichever process."""
 
     signal: str | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Ask the Trainer to save and stop."""
-        if self.signal is not None:
+        number = processes.highest(signal.Signals[self.signal] if self.signal else 0, args.device)
+        if number:
+            self.signal = signal.Signals(number).name
             control.should_save = control.should_training_stop = True
         return control
+
+
+class DrawApart(TrainerCallback):
+    """Let dropout draw differently in each process; before training, all drew the same new weights."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Seed by the recipe and the process's number; a resumed run goes on from its checkpoint's state."""
+        set_seed(args.seed + processes.rank())
 
 
 @contextmanager
