@@ -3,7 +3,9 @@
 The oracle is `Scorer.one_by_one`: every sequence alone, the model's usual attention, the logits it returns itself.
 """
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,6 +132,28 @@ WITHOUT_SHARING: dict[str, tuple[str, dict[str, Any], str]] = {
         "attention_chunk_size",
     ),
 }
+GENERAL = HEADS | {
+    "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "d_model": 32, "n_heads": 4, "n_layers": 2,
+    "ffn_dim": 48, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "state_size": 4,
+}  # fmt: skip
+"""Sizes under the names that most configs use; each takes those it knows."""
+TESTED = {kind: size for kind, size, *_ in (*FAMILIES.values(), *WITHOUT_SHARING.values())}
+SPECIAL: dict[str, dict[str, Any]] = {
+    "gemma4_text": {key: value for key, value in HEADS.items() if key != "head_dim"}
+    | {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY, "num_kv_shared_layers": 0}
+    | {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]},
+    "deepseek_v2": {"num_hidden_layers": 2, **FAMILIES["DeepSeek-V3, latent attention"][1]},
+    "gptj": {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4},
+    "gpt_neo": {"vocab_size": VOCABULARY, "hidden_size": 32, "num_layers": 2, "num_heads": 4}
+    | {"attention_types": [[["global", "local"], 1]], "window_size": 5},
+    "falcon": SIZE,
+    "mamba2": {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}
+    | {"num_heads": 4, "head_dim": 16, "chunk_size": 4, "n_groups": 1},
+    "lfm2_moe": GENERAL | {"layer_types": ["conv", "full_attention"]},
+    "olmo_hybrid": SIZE,
+}
+PAGE = Path(__file__).parents[2] / "docs" / "batch-and-prefix-sharing.md"
 CPU = Hardware(torch.device("cpu"), torch.float32, autocast=False)
 
 
@@ -196,6 +220,33 @@ def assert_equal_to_one_by_one(kind: str, size: dict[str, Any], way: str, dtype:
     scale = max(gradient.norm() for gradient in their_gradients.values())
     for name, gradient in their_gradients.items():
         assert (our_gradients[name] - gradient).norm() <= within * max(gradient.norm(), 1e-3 * scale), name
+
+
+# What the page says --------------------------------------------------------------------------------------------------
+
+
+def documented() -> dict[str, str]:
+    """Model type -> `shared` or `one by one`, from the page's table."""
+    rows = re.findall(r"^\| (`[^|]+`) \| (shared|one by one) \|", PAGE.read_text(), re.MULTILINE)
+    return {kind: way for kinds, way in rows for kind in re.findall(r"`(\w+)`", kinds)}
+
+
+def test_every_model_tested_here_stands_on_the_page() -> None:
+    sharing = {kind for kind, _ in FAMILIES.values()} - {"granitemoehybrid"}
+    assert sharing <= {kind for kind, way in documented().items() if way == "shared"}
+    assert TESTED.keys() - sharing - {"granitemoehybrid"} <= {
+        kind for kind, way in documented().items() if way == "one by one"
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(documented().keys() - TESTED.keys()))
+def test_any_other_model_type_is_computed_as_the_page_says(kind: str) -> None:
+    known = SPECIAL.get(kind) or {
+        key: value for key, value in GENERAL.items() if hasattr(AutoConfig.for_model(kind), key)
+    }
+    scorer = Scorer(make_model(kind, known))
+    check_sharing(scorer, some_rows(), CPU, "auto")
+    assert {"shared": "shared", "alone": "one by one"}[scorer.way] == documented()[kind]
 
 
 # Models that share ---------------------------------------------------------------------------------------------------
