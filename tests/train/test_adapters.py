@@ -435,7 +435,7 @@ def test_what_cannot_be_stacked_exactly_is_refused(
 def test_an_adapter_of_directions_is_not_stacked_upon(tiny: Any, train_run: Any) -> None:
     keys = TAUGHT | {"max_steps": 1, "use_dora": True}
     taught = train_run("sft", tiny.uneven_rows(4), "sft", **keys).path / "model"
-    with pytest.raises(ModelError, match="the adapter beneath has use_dora(?s:.*)adapter_continuation=merge"):
+    with pytest.raises(ModelError, match=r"the adapter beneath has use_dora(?s:.*)adapter_continuation=merge"):
         train_run("dpo", tiny.uneven_pairs(4), use_peft=True, adapter_continuation="stack", model_name_or_path=taught)
 
 
