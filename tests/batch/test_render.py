@@ -20,7 +20,7 @@ from poise.batch.row import Row
 from poise.batch.show import segment_text
 from poise.batch.tokens import prepare_tokenizer, render_text
 from poise.errors import DataError
-from poise.examples import Conversation, Document, LabeledConversation, Message, PreferencePair
+from poise.examples import Conversation, Document, LabeledConversation, Message, PreferencePair, RankedAnswers
 
 Make = Callable[..., PreTrainedTokenizerFast]
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -197,6 +197,91 @@ def test_a_labelled_conversation_trains_its_last_answer(byte_tokenizer: Make) ->
         "<|user|>\nhi</s>\n<|assistant|>\nhello</s>\n<|user|>\nwhy?</s>\n<|assistant|>\n",
         "⟦so</s>⟧\n",
     ]
+
+
+def marks(row: Row | Refusal) -> list[tuple[int | None, str | None]]:
+    assert isinstance(row, Row), row
+    return [(segment.rank, segment.label) for segment in row.segments]
+
+
+def test_answers_say_what_they_are_to_their_prompt(byte_tokenizer: Make) -> None:
+    renderer = a_renderer(byte_tokenizer(), "zephyr")
+    pair = renderer.row(PreferencePair(turns("u:hi"), turns("a:yes"), turns("a:no")))
+    assert marks(pair) == [(None, None), (0, "desirable"), (1, "undesirable")]
+    labelled = renderer.row(LabeledConversation(turns("u:hi", "a:yes"), desirable=False))
+    assert marks(labelled) == [(None, None), (None, "undesirable")]
+
+
+def ranked(*answers: str, ranks: tuple[int, ...]) -> RankedAnswers:
+    return RankedAnswers(turns("u:hi"), tuple(turns(f"a:{answer}") for answer in answers), ranks)
+
+
+def test_ranked_answers_share_their_prompt_the_best_first(byte_tokenizer: Make) -> None:
+    renderer = a_renderer(byte_tokenizer(), "zephyr")
+    example = ranked("bad", "best", "good", "fine", ranks=(7, 0, 3, 3))
+    row = renderer.row(example)
+    assert isinstance(row, Row)
+    assert row.id == example.id
+    assert [segment.parent for segment in row.segments] == [-1, 0, 0, 0, 0]
+    assert [segment_text(segment, renderer.prepared.tokenizer) for segment in row.segments] == [
+        "<|user|>\nhi</s>\n<|assistant|>\n",
+        *(f"⟦{answer}</s>⟧\n" for answer in ("best", "good", "fine", "bad")),
+    ]
+    assert row.pairs == [(1, 2), (1, 3), (1, 4), (2, 4), (3, 4)]
+
+
+def test_a_ranked_answer_has_the_ids_of_the_pair_it_would_be(byte_tokenizer: Make) -> None:
+    renderer = a_renderer(byte_tokenizer(), "chatml")
+    row = renderer.row(ranked("yes", "no", ranks=(0, 1)))
+    pair = renderer.row(PreferencePair(turns("u:hi"), turns("a:yes"), turns("a:no")))
+    assert isinstance(row, Row)
+    assert isinstance(pair, Row)
+    assert [segment.ids.tolist() for segment in row.segments] == [segment.ids.tolist() for segment in pair.segments]
+
+
+def test_of_equal_and_empty_ranked_answers_the_best_alone_stays(byte_tokenizer: Make) -> None:
+    """Gemma's template strips contents, so that `same` and `same ` are one answer."""
+    renderer = a_renderer(byte_tokenizer(others=GEMMA_TOKENS), GEMMA)
+    row = renderer.row(ranked("same", "other", "same", " \n", "same ", ranks=(2, 1, 0, 0, 3)))
+    assert isinstance(row, Row)
+    texts = [segment_text(segment, renderer.prepared.tokenizer) for segment in row.segments[1:]]
+    assert texts == ["⟦same<end_of_turn>⟧\n", "⟦other<end_of_turn>⟧\n"]
+    assert [rank for rank, _ in marks(row)] == [None, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("example", "reason"),
+    [
+        (ranked("a", "a", ranks=(0, 1)), "no answer ranks above another"),
+        (ranked("a", " ", ranks=(0, 1)), "no answer ranks above another"),
+        (ranked("a", "b", "c", ranks=(1, 1, 1)), "no answer ranks above another"),
+        (ranked(" ", " ", ranks=(0, 1)), "no answer ranks above another"),
+        (RankedAnswers((), (turns("a:a"), turns("a:b")), (0, 1)), "empty prompt"),
+        (
+            RankedAnswers(turns("u:hi"), (turns("a:a"), turns("u:b", "a:c")), (0, 1)),
+            "the completion does not begin with an assistant turn",
+        ),
+    ],
+)
+def test_ranked_answers_that_teach_nothing_are_refused(
+    byte_tokenizer: Make, example: RankedAnswers, reason: str
+) -> None:
+    refusal = a_renderer(byte_tokenizer(), "zephyr").row(example)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == reason
+
+
+def test_ranked_answers_that_are_equal_once_rendered_are_refused(byte_tokenizer: Make) -> None:
+    refusal = a_renderer(byte_tokenizer(others=GEMMA_TOKENS), GEMMA).row(ranked("yes", " yes\n", ranks=(0, 1)))
+    assert refusal == Refusal("no answer ranks above another", "1 of 2 answers differ")
+
+
+def test_truncation_of_ranked_answers_keeps_them_whole(byte_tokenizer: Make) -> None:
+    renderer = a_renderer(byte_tokenizer(), "zephyr", max_prompt_length=60, overlong="truncate_prompt")
+    row = renderer.row(RankedAnswers(turns(*LONG[:4]), (turns("a:no"), turns("a:" + "y" * 99)), (1, 0)))
+    assert isinstance(row, Row)
+    assert row.segments[0].ids.tolist() == renderer.prompt(turns("s:be brief", "u:hi"))
+    assert segment_text(row.segments[1], renderer.prepared.tokenizer) == f"⟦{'y' * 99}</s>⟧\n"
 
 
 @pytest.mark.parametrize(
