@@ -347,11 +347,6 @@ def _idle_keys(model: ModelSection, data: DataSection, objective: "Objective") -
     """Yield (key, why) of the keys that do not act in this recipe."""
     yield from objective.idle.items()
     answers = objective.unit != "tokens"
-    if model.attn_implementation is not None:
-        yield (
-            "attn_implementation",
-            "attention runs over segments, to share prefixes, whichever kernel is named",
-        )
     if not model.use_peft:
         adapter = (key for key in ModelSection.model_fields if key.startswith("lora_"))
         yield from _each((*adapter, "use_rslora", "use_dora", "adapter_continuation"), "no effect: use_peft is false")

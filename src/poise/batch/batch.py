@@ -10,6 +10,8 @@ last of its parent. `predictors` holds that index, so nothing is shifted and not
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +29,64 @@ class Layout:
     """Tokens of each segment, in order."""
     ancestors: list[tuple[int, ...]]
     """Segments each one continues, root first; empty for a root."""
+    kernel: str = "sdpa"
+    """Which kernel attends, by its name in batch/kernels.py."""
     attended: int = 0
     """Times a layer attended within these segments; a layer that never does would mix the rows."""
     _masks: dict[tuple[int, int, int | None, torch.device], Tensor] = field(default_factory=dict)
+    _paths: tuple[Tensor, Tensor, Tensor, int, int] | None = None
+    _block_masks: dict[int | None, Any] = field(default_factory=dict)
+
+    @cached_property
+    def depths(self) -> list[int]:
+        """Tokens that stand before each segment in its sequences."""
+        return [sum(self.lengths[step] for step in ancestors) for ancestors in self.ancestors]
+
+    def paths(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int, int]:
+        """Return (keys, cu_q, cu_k, max_q, max_k): which tokens each segment sees before its own causal rule.
+
+        keys (sum of paths,) int64 lists, segment after segment, the tokens of its ancestors and its own; cu_q and cu_k
+        (segments + 1,) int32 are where each segment's queries and keys begin. Segments without tokens are left out.
+        """
+        if self._paths is None or self._paths[0].device != device:
+            self._paths = self._make_paths(device)
+        return self._paths
+
+    def _make_paths(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int, int]:
+        starts = np.cumsum([0, *self.lengths])
+        spans = [np.arange(start, start + length) for start, length in zip(starts[:-1], self.lengths, strict=True)]
+        seen = [index for index, length in enumerate(self.lengths) if length]
+        keys = [np.concatenate([spans[step] for step in (*self.ancestors[index], index)]) for index in seen]
+        queries, sizes = [self.lengths[index] for index in seen], [len(each) for each in keys]
+        cu_q, cu_k = (
+            torch.tensor([0, *np.cumsum(each)], dtype=torch.int32, device=device) for each in (queries, sizes)
+        )
+        return _joined(keys).to(device), cu_q, cu_k, max(queries, default=0), max(sizes, default=0)
+
+    def block_mask(self, window: int | None, device: torch.device) -> Any:
+        """Return FlexAttention's mask: a token sees its segment's and its ancestors' tokens up to its own position."""
+        if window not in self._block_masks:
+            from torch.nn.attention.flex_attention import create_block_mask
+
+            lengths = torch.tensor(self.lengths)
+            segment = torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(device)
+            position = torch.cat([torch.arange(depth, depth + length) for depth, length in self._extents()]).to(device)
+            visible = torch.zeros(len(lengths), len(lengths), dtype=torch.bool)
+            for index, ancestors in enumerate(self.ancestors):
+                visible[index, [*ancestors, index]] = True
+            visible = visible.to(device)
+
+            def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+                behind = position[query] - position[key]
+                seen = visible[segment[query], segment[key]] & (behind >= 0)
+                return seen if window is None else seen & (behind < window)
+
+            tokens = len(segment)
+            self._block_masks[window] = create_block_mask(sees, None, None, tokens, tokens, device=str(device))
+        return self._block_masks[window]
+
+    def _extents(self) -> list[tuple[int, int]]:
+        return list(zip(self.depths, self.lengths, strict=True))
 
     def mask(self, queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:
         """Lower-right causal mask (queries, keys), True where attention is allowed; built once per shape.

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from poise.batch.attention import NAME, register, use_attention
 from poise.batch.batch import Batch, Layout, make_batch, segment_order, unshared
+from poise.batch.kernels import KernelName
 from poise.batch.logps import Logps
 from poise.batch.neftune import noisy_embeddings
 from poise.batch.router import Routing, router_of
@@ -64,6 +65,8 @@ class Scorer(nn.Module):
         """Scale of the noise on embeddings while training; None or 0 for none."""
         self.own_logits = False
         """Whether `alone` takes the model's own logits, for one whose projection is not understood here."""
+        self.kernel: KernelName = "sdpa"
+        """What attends within segments."""
         self.with_collision = False
         """Whether Logps carry `collision`, which costs another pass over the logits."""
         self.compute(way)
@@ -115,7 +118,7 @@ class Scorer(nn.Module):
 
     def _flat(self, batch: Batch) -> _Scored:
         """Score in one pass; ModelError where a layer computed past the segments."""
-        before = batch.layout.attended
+        before, batch.layout.kernel = batch.layout.attended, self.kernel
         scored = self._projected(batch, position_ids=batch.position_ids[None], segments=batch.layout)
         attended, layers = batch.layout.attended - before, self.config.get_text_config().num_hidden_layers
         if attended < layers:
@@ -261,12 +264,12 @@ class _ChunkedLogps(torch.autograd.Function):
         start = 0
         for states, ids in zip(*_chunks(hidden, targets, weight.shape[0]), strict=True):
             logits, slope = _logits(states, weight, bias, scale, cap, dtype)
-            normaliser = logits.logsumexp(dim=-1)
+            found, weights, total = _log_softmax_at(logits, ids)
+            values.append(found)
             if with_collision:
-                collision.append((2 * logits).logsumexp(dim=-1) - 2 * normaliser)
-            values.append(logits.gather(1, ids[:, None])[:, 0] - normaliser)
+                collision.append(2 * (torch.linalg.vector_norm(weights, dim=-1) / total[:, 0]).log())
             if direction is not None:
-                toward = _toward_target(logits, normaliser, ids, slope, scale)
+                toward = _toward_target(weights, total, ids, slope, scale)
                 direction[start : start + len(ids)] = toward.to(dtype) @ weight.to(dtype)
             start += len(ids)
         if direction is not None:
@@ -274,9 +277,9 @@ class _ChunkedLogps(torch.autograd.Function):
         else:
             ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.frozen, ctx.scale, ctx.cap, ctx.dtype = direction is not None, scale, cap, dtype
-        found = torch.cat(values), torch.cat(collision) if collision else values[0].new_zeros(0)
-        ctx.mark_non_differentiable(found[1])
-        return found
+        collisions = torch.cat(collision) if collision else values[0].new_zeros(0)
+        ctx.mark_non_differentiable(collisions)
+        return torch.cat(values), collisions
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -291,7 +294,8 @@ class _ChunkedLogps(torch.autograd.Function):
         start = 0
         for states, ids in zip(*_chunks(hidden, targets, weight.shape[0]), strict=True):
             logits, slope = _logits(states, weight, bias, ctx.scale, ctx.cap, ctx.dtype)
-            toward = _toward_target(logits, logits.logsumexp(dim=-1), ids, slope, ctx.scale)
+            _, weights, total = _log_softmax_at(logits, ids)
+            toward = _toward_target(weights, total, ids, slope, ctx.scale)
             toward = toward.mul_(gradient[start : start + len(ids), None]).to(ctx.dtype)
             if hidden_gradient is not None:
                 hidden_gradient[start : start + len(ids)] = toward @ weight.to(ctx.dtype)
@@ -318,9 +322,21 @@ def _logits(
     return bent * cap, 1 - bent.square()
 
 
-def _toward_target(logits: Tensor, normaliser: Tensor, ids: Tensor, slope: Tensor | None, scale: float) -> Tensor:
-    """Gradient (chunk, vocabulary) of each target's log-probability by the projection's output; reuses `logits`."""
-    toward = logits.sub_(normaliser[:, None]).exp_().neg_()
+def _log_softmax_at(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (log-probability of each id, weights, their sum (chunk, 1)); `logits` is used up and becomes the weights.
+
+    A token's probability is its weight over the sum. Working in place halves the time beside the product itself.
+    """
+    picked = logits.gather(1, ids[:, None])
+    top = logits.amax(dim=-1, keepdim=True)
+    weights = logits.sub_(top).exp_()
+    total = weights.sum(dim=-1, keepdim=True)
+    return (picked - (top + total.log()))[:, 0], weights, total
+
+
+def _toward_target(weights: Tensor, total: Tensor, ids: Tensor, slope: Tensor | None, scale: float) -> Tensor:
+    """Gradient (chunk, vocabulary) of each id's log-probability by the projection's output; reuses `weights`."""
+    toward = weights.mul_(-1 / total)
     toward[torch.arange(len(ids), device=ids.device), ids] += 1
     if slope is not None:
         toward *= slope

@@ -50,6 +50,11 @@ class Hardware:
     rounds_products: bool = False
     """Whether products with quantized weights are rounded to 16 bits, whatever the rest is computed in."""
 
+    @property
+    def products(self) -> torch.dtype:
+        """What matrix products are computed in."""
+        return torch.bfloat16 if self.autocast else self.dtype
+
     def computing(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context every forward pass outside the Trainer runs in."""
         if self.autocast:

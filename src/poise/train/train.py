@@ -189,7 +189,7 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
             "autocast": hardware.autocast,
             "tuning": recipe.model.tuning,
             "weights_sha256": policy_sha256,
-            "attention": scorer.config._attn_implementation,
+            "attention": scorer.config._attn_implementation if scorer.way == "alone" else scorer.kernel,
             "prefix_sharing": scorer.way == "shared",
             "chat_template": prepared.tokenizer.template_name,
             "stop_tokens": prepared.tokenizer.tokenizer.convert_ids_to_tokens(list(prepared.tokenizer.stop_ids)),
@@ -323,11 +323,18 @@ def make_reference(
         else:
             frozen = load_model(recipe.model, hardware, name=other)
             reference = reference_for(
-                rows, Scorer(frozen.model, way=scorer.way), frozen.sha256, tokens=tokens, store=store
+                rows, _scorer_like(scorer, frozen.model), frozen.sha256, tokens=tokens, store=store
             )
     if other is None:
         check_reference(scorer, rows, reference, hardware)
     return reference
+
+
+def _scorer_like(scorer: Scorer, model: Any) -> Scorer:
+    """Score another model the way the policy is scored."""
+    other = Scorer(model, way=scorer.way)
+    other.kernel = scorer.kernel
+    return other
 
 
 def _reference_facts(reference: Reference | FollowingReference | None) -> dict[str, Any] | None:
@@ -338,6 +345,7 @@ def _reference_facts(reference: Reference | FollowingReference | None) -> dict[s
     return {
         "sha256": reference.weights_sha256,
         "cached": reference.cached,
+        "computed": reference.computed,
         "seconds": round(reference.seconds, 3),
     }
 
