@@ -12,7 +12,7 @@ from poise.report.stage import Stage
 from poise.report.wording import compact, count, is_number
 
 LN2 = math.log(2)
-STARTS_AT_LN2 = ("dpo",)
+STARTS_AT_LN2 = ("aot", "aot_unpaired", "dpo", "robust", "sigmoid_norm")
 """Objectives whose loss is ln 2 where policy and reference agree."""
 
 
