@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from poise.batch.logps import Logps, side_by_side
-from poise.batch.row import Row, Segment
+from poise.batch.row import Label, Row, Segment
 from poise.batch.unpaired import UnpairedAnswers
 from poise.objectives.apo_zero_unpaired import APOZeroUnpaired
 from poise.objectives.kto import KTO
@@ -110,9 +110,10 @@ def test_impossible_hyperparameters_are_refused(wrong: dict[str, float]) -> None
 
 def rows(desirable: int, undesirable: int) -> list[Row]:
     ids, trained = np.arange(2, dtype=np.int32), np.ones(2, np.bool_)
+    labels: list[Label] = ["desirable"] * desirable + ["undesirable"] * undesirable
     return [
         Row(str(index), (Segment(ids, ~trained), Segment(ids, trained, 0, label=label)))
-        for index, label in enumerate(["desirable"] * desirable + ["undesirable"] * undesirable)
+        for index, label in enumerate(labels)
     ]
 
 
@@ -159,7 +160,7 @@ def trl_loss(
     from collections import defaultdict
 
     from accelerate import Accelerator
-    from trl import KTOTrainer
+    from trl.trainer.kto_trainer import KTOTrainer
 
     trainer: Any = KTOTrainer.__new__(KTOTrainer)
     trainer.accelerator = Accelerator(cpu=True)
