@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -42,7 +42,7 @@ from poise.train.moving import Follow, FollowingReference
 from poise.train.reference import Reference, missing_from
 from poise.train.train import Prepared, make_reference, reference_store, rows_per_step, training_arguments
 from poise.train.trainer import PoiseTrainer, peak_memory_bytes
-from poise.train.work import Price, forward_price, lay_out, training_price, work_of
+from poise.train.work import Layout, Price, forward_price, lay_out, training_price, work_of
 
 TYPICAL = 6
 """Micro-batches nearest to the mean that are timed, where there is time for them."""
@@ -68,7 +68,8 @@ def probe(recipe: Recipe, prepared: Prepared, began: float, ask: AskSeconds | No
         raise RecipeError("--probe forecasts a run in one process\n    to do:  start it without torchrun or accelerate")
     quiet_libraries()
     with _random_numbers_kept(), TemporaryDirectory(prefix="poise-probe-") as folder:
-        return _probe(recipe, prepared, Run(Path(folder)), began, ask)
+        elsewhere = recipe.model_copy(update={"training": {**recipe.training, "output_dir": folder}})
+        return _probe(elsewhere, prepared, Run(Path(folder)), began, ask)
 
 
 def _probe(recipe: Recipe, prepared: Prepared, run: Run, began: float, ask: AskSeconds | None) -> Forecast:
@@ -79,17 +80,18 @@ def _probe(recipe: Recipe, prepared: Prepared, run: Run, began: float, ask: AskS
     parts["model"] = time.monotonic() - started
     scorer, tokens = assembled.scorer, assembled.micro_batch_tokens
     steps = prepared.optimizer_steps(recipe)
-    layout = lay_out(recipe, train, rows_per_step(recipe), steps, scorer, tokens)
-    checkpointing = bool(recipe.training.get("activation_checkpointing"))
-    chosen = _choose(layout.groups, training_price(scorer.causal_lm, checkpointing=checkpointing), scorer)
-
+    layout, chosen = _micro_batches(recipe, train, steps, scorer, tokens)
     forward = _ForwardPasses(recipe, assembled)
     parts["reference"], reference = forward.reference([*train, *held_out], chosen.rows)
     before, after = ask(scorer.model, prepared.renderer, prepared.loaded) if ask else (0.0, 0.0)
     parts["questions before"] = before
-    started = time.monotonic()
-    trainer = _micro_steps(recipe, run, prepared, assembled, reference, chosen)
-    took = time.monotonic() - started
+    trainer, took = _micro_steps(recipe, run, prepared, assembled, reference, chosen)
+    while trainer.micro_batch_tokens < tokens:  # memory ran out: the run will go on with the smaller budget, too
+        tokens = trainer.micro_batch_tokens
+        layout, chosen = _micro_batches(recipe, train, steps, scorer, tokens)
+        assembled = replace(assembled, micro_batch_tokens=tokens)
+        _, reference = forward.reference([], chosen.rows)
+        trainer, took = _micro_steps(recipe, run, prepared, assembled, reference, chosen)
     pace = _pace(chosen, trainer.timed)
     later = sum(ended - began for _, began, ended in trainer.steps[1:]) + len(trainer.steps) * trainer.between_steps
     start_up = took - later - pace.seconds([chosen.largest])
@@ -110,6 +112,14 @@ def _probe(recipe: Recipe, prepared: Prepared, run: Run, began: float, ask: AskS
         parts={name: seconds for name, seconds in parts.items() if seconds},
         by=BY_PROBE,
     )
+
+
+def _micro_batches(
+    recipe: Recipe, rows: Sequence[Row], steps: int, scorer: Scorer, tokens: int
+) -> tuple[Layout, "_Chosen"]:
+    layout = lay_out(recipe, rows, rows_per_step(recipe), steps, scorer, tokens)
+    checkpointing = bool(recipe.training.get("activation_checkpointing"))
+    return layout, _choose(layout.groups, training_price(scorer.causal_lm, checkpointing=checkpointing), scorer)
 
 
 @dataclass(frozen=True)
@@ -225,8 +235,9 @@ def _micro_steps(
     assembled: Assembled,
     reference: Reference | FollowingReference | None,
     chosen: _Chosen,
-) -> _MicroSteps:
-    """Train for the steps of the schedule."""
+) -> tuple[_MicroSteps, float]:
+    """Train for the steps of the schedule; returns the trainer, and the seconds that all of it took."""
+    began = time.monotonic()
     schedule = {
         "max_steps": len(chosen.schedule),
         "per_device_train_batch_size": 1,
@@ -252,7 +263,7 @@ def _micro_steps(
         callbacks=[Follow(reference)] if isinstance(reference, FollowingReference) else [],
     )
     trainer.train()
-    return trainer
+    return trainer, time.monotonic() - began
 
 
 class _ForwardPasses:
@@ -287,7 +298,8 @@ class _ForwardPasses:
         taken = time.monotonic() - began
         if not isinstance(reference, Reference):
             return taken, reference
-        missing = missing_from(reference_store(self.recipe), rows, scorer, reference.weights_sha256)
+        with self.assembled.hardware.computing():
+            missing = missing_from(reference_store(self.recipe), rows, scorer, reference.weights_sha256)
         whole = self.seconds(pack(missing, tokens, scorer.tokens))
         return whole + max(0.0, taken - self.seconds(pack(needed, tokens, scorer.tokens))), reference
 

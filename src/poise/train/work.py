@@ -87,7 +87,8 @@ class Price:
 def forward_price(model: Any) -> Price:
     """Price a forward pass of a causal language model."""
     config = model.config.get_text_config()
-    embedded = {id(each.weight) for each in (model.get_input_embeddings(), model.get_output_embeddings()) if each}
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    embedded = {id(getattr(each, "weight", None)) for each in ends}
     layers = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in embedded)
     width = config.hidden_size
     return Price(
@@ -101,12 +102,12 @@ def training_price(model: Any, *, checkpointing: bool = False) -> Price:
     """Price forward and backward together; fused attention computes its scores once more in the backward pass."""
     forward = forward_price(model)
     frozen = any(not parameter.requires_grad for parameter in model.parameters())
-    head = model.get_output_embeddings()
+    head = getattr(model.get_output_embeddings(), "weight", None)
     again = 1.0 if checkpointing else 0.0
     return Price(
         token=forward.token * ((2 if frozen else 3) + again),
         product=forward.product * (3.5 + again),
-        trained=forward.trained * (4 if head is None or head.weight.requires_grad else 2),
+        trained=forward.trained * (4 if head is None or head.requires_grad else 2),
     )
 
 
