@@ -346,6 +346,23 @@ def test_falling_back_keeps_no_logits_for_the_backward_pass() -> None:
         assert any(shape[-1:] == (991,) and shape != model.lm_head.weight.shape for shape in saved) == kept
 
 
+def test_positions_that_stretch_with_the_longest_sequence_are_not_shared() -> None:
+    """LongRoPE above 16 tokens: beside a longer row another takes other frequencies, and no short row shows it."""
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "factor": 4.0}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [8.0] * 4}
+    model = make_model("phi3", SIZE | {"original_max_position_embeddings": 16, "rope_parameters": rope | factors})
+    draw = np.random.default_rng(0)
+    short, long = Row("short", (segment(draw, 12),)), Row("long", (segment(draw, 20),))
+    scorer = Scorer(model)
+    with torch.no_grad():
+        beside = scorer(make_batch([short, long])).values[:11]
+        assert (beside - scorer(make_batch([short])).values).abs().max() > 0.01
+    assert check_sharing(scorer, [short, short], CPU, "on").startswith("prefix sharing checked")
+    sentence = check_sharing(scorer, [short] * 16 + [long], CPU, "auto")
+    assert "(longrope positions stretch beyond 16 tokens, the longest sequence has 20)" in sentence
+    assert (scorer.way, scorer.own_logits) == ("alone", False)
+
+
 class Halved(LlamaForCausalLM):
     """A model that does something to its logits which poise knows nothing of."""
 

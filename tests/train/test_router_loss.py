@@ -34,7 +34,9 @@ def routed(run: Any) -> list[float]:
     return [line["router_loss"] for line in run.metrics() if "router_loss" in line]
 
 
-@pytest.mark.parametrize(("verb", "cuts"), [("sft", list(CUTS)), ("dpo", ["every row alone"])])
+@pytest.mark.parametrize(
+    ("verb", "cuts"), [("sft", list(CUTS)), ("dpo", ["every row alone"]), ("aot", ["every row alone"])]
+)
 def test_cutting_a_step_changes_neither_losses_nor_weights(
     verb: str, cuts: list[str], experts: Path, tiny: Any, train_run: Any, weights: Any, losses: Any
 ) -> None:

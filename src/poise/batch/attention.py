@@ -55,7 +55,8 @@ def _refuse_unhonoured(module: nn.Module, attention_mask: Tensor | None, others:
 
     A window that the model keeps in the mask it would build (Llama 4, Qwen2-MoE) never arrives as a keyword.
     """
-    refused = [name for name in ("s_aux", "position_bias") if others.get(name) is not None]
+    unhonoured = {"s_aux": "s_aux, its sinks", "position_bias": "a position bias"}
+    refused = [shown for name, shown in unhonoured.items() if others.get(name) is not None]
     refused += ["a mask of its own"] if attention_mask is not None else []
     config = getattr(module, "config", None)
     windows = ("attention_chunk_size",) if "sliding_window" in others else ("attention_chunk_size", "sliding_window")

@@ -35,6 +35,7 @@ def check_sharing(scorer: Scorer, rows: Sequence[Row], hardware: Hardware, wante
     if wanted == "off":
         scorer.compute("packed")
     difference, problem = _difference(scorer, batch, alone, hardware)
+    problem = problem or _stretched_positions(scorer, rows)
     if problem is None:
         return (
             f"{LAYOUTS[scorer.way]} checked on {len(batch.rows)} rows: equal to one by one within {difference:.1e} "
@@ -51,6 +52,23 @@ def check_sharing(scorer: Scorer, rows: Sequence[Row], hardware: Hardware, wante
         sentence += f", with logits over the whole vocabulary for every token ({problem})"
     progress.say(f"warning: {sentence}")
     return sentence
+
+
+def _stretched_positions(scorer: Scorer, rows: Sequence[Row]) -> str | None:
+    """Say so where rotary positions stretch with the longest sequence in sight: a row's scores would depend on others.
+
+    Such positions (dynamic NTK; LongRoPE, arXiv:2402.13753) stretch beyond a length that the first rows need not reach.
+    """
+    config = scorer.config.get_text_config()
+    parameters = getattr(config, "rope_parameters", None) or {}
+    longest = max(length for row in rows for length in row.sequence_lengths())
+    for rope in (parameters, *(each for each in parameters.values() if isinstance(each, dict))):
+        if rope.get("rope_type") in ("dynamic", "longrope"):
+            limit = rope.get("original_max_position_embeddings") or config.max_position_embeddings
+            if longest > limit:
+                kind = rope["rope_type"]
+                return f"{kind} positions stretch beyond {limit:,} tokens, the longest sequence has {longest:,}"
+    return None
 
 
 def _difference(scorer: Scorer, batch: Batch, alone: Tensor, hardware: Hardware) -> tuple[float, str | None]:
