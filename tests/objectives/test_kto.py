@@ -100,7 +100,7 @@ def test_kto_without_other_rows_answers_is_refused() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"beta": 0}, {"desirable_weight": 0}, {"undesirable_weight": -1}, {"betta": 0.1}])
-def test_impossible_hyperparameters_are_refused(wrong: dict[str, float]) -> None:
+def test_impossible_hyperparameters_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         KTO(**wrong)
 
@@ -110,7 +110,9 @@ def test_impossible_hyperparameters_are_refused(wrong: dict[str, float]) -> None
 
 def rows(desirable: int, undesirable: int) -> list[Row]:
     ids, trained = np.arange(2, dtype=np.int32), np.ones(2, np.bool_)
-    labels: list[Label] = ["desirable"] * desirable + ["undesirable"] * undesirable
+    labels: list[Label] = [
+        "desirable" if index < desirable else "undesirable" for index in range(desirable + undesirable)
+    ]
     return [
         Row(str(index), (Segment(ids, ~trained), Segment(ids, trained, 0, label=label)))
         for index, label in enumerate(labels)

@@ -89,6 +89,13 @@ def test_the_loss_starts_at_half_and_desirable_answers_gain(tiny: Any, train_run
     assert run.manifest["status"] == "done"
 
 
+def test_the_reference_may_follow_the_policy(tiny: Any, train_run: Any, losses: Any) -> None:
+    """Moved whole after every update it is the policy again, and every loss a half; also over several micro-batches."""
+    steps = {"per_device_train_batch_size": 8, "learning_rate": 1e-3, "max_steps": 3, "tokens_per_micro_batch": 90}
+    moves = {"sync_ref_model": True, "ref_model_mixup_alpha": 1.0, "ref_model_sync_steps": 1}
+    assert losses(train_run("kto", labelled(tiny), **steps, **moves)) == pytest.approx([0.5] * 3, abs=1e-6)
+
+
 def test_held_out_rows_have_mismatches_of_their_own_and_are_evaluated(
     tiny: Any, train_run: Any, base: Path, tmp_path: Path
 ) -> None:

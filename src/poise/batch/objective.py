@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from poise.batch.logps import Logps
@@ -65,6 +65,31 @@ class Objective(BaseModel):
 
         A metric of some items only is (items, 2), see `only_of`.
         """
+
+
+class Referenced(Objective):
+    """Base of those that are measured from a reference, which may follow the policy (see train/moving.py)."""
+
+    needs_reference: ClassVar[bool] = True
+
+    sync_ref_model: bool = False
+    """Let the reference follow the policy (TR-DPO)."""
+    ref_model_mixup_alpha: float = Field(default=0.6, gt=0, le=1)
+    """Share of the policy in the moved reference."""
+    ref_model_sync_steps: int = Field(default=512, ge=1)
+    """Updates between two moves."""
+
+    @property
+    def moving_reference(self) -> MovingReference | None:
+        """How the reference follows the policy."""
+        moves = MovingReference(self.ref_model_mixup_alpha, self.ref_model_sync_steps)
+        return moves if self.sync_ref_model else None
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """The keys of a moving reference where it stands still."""
+        why = "no effect: sync_ref_model is false"
+        return {} if self.sync_ref_model else {"ref_model_mixup_alpha": why, "ref_model_sync_steps": why}
 
 
 def only_of(items: Tensor, values: Tensor) -> Tensor:

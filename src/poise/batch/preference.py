@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from poise.batch.logps import Logps, preference_metrics
-from poise.batch.objective import MovingReference, Objective, Unit
+from poise.batch.objective import Objective, Referenced, Unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,33 +49,13 @@ class Pairs(Objective):
     rows: ClassVar[tuple[str, ...]] = ("preference_pair", "ranked_answers")
 
 
-class ReferencePairs(Pairs):
+class ReferencePairs(Pairs, Referenced):
     """Base of the losses on pairs that are measured from a reference."""
-
-    needs_reference: ClassVar[bool] = True
 
     beta: float = Field(default=0.1, gt=0)
     """How strongly the policy is held to the reference."""
     ld_alpha: float | None = Field(default=None, ge=0, le=1)
     """Weight of the tokens beyond the length of the shorter answer; None, like 1, counts all alike."""
-    sync_ref_model: bool = False
-    """Let the reference follow the policy (TR-DPO)."""
-    ref_model_mixup_alpha: float = Field(default=0.6, gt=0, le=1)
-    """Share of the policy in the moved reference."""
-    ref_model_sync_steps: int = Field(default=512, ge=1)
-    """Updates between two moves."""
-
-    @property
-    def moving_reference(self) -> MovingReference | None:
-        """How the reference follows the policy."""
-        moves = MovingReference(self.ref_model_mixup_alpha, self.ref_model_sync_steps)
-        return moves if self.sync_ref_model else None
-
-    @property
-    def idle(self) -> dict[str, str]:
-        """The keys of a moving reference where it stands still."""
-        why = "no effect: sync_ref_model is false"
-        return {} if self.sync_ref_model else {"ref_model_mixup_alpha": why, "ref_model_sync_steps": why}
 
     @abstractmethod
     def losses(self, chosen: Answers, rejected: Answers) -> Tensor:

@@ -1,8 +1,8 @@
 """What objectives on unpaired answers have in common: an answer is desirable or not, and compared with no other.
 
-    log-ratio   r(x, y) = log pi(y|x) - log ref(y|x)      loss = w(y) (1 - value(r)),  w: desirable or undesirable weight
+    log-ratio   r(x, y) = log pi(y|x) - log ref(y|x)      loss = w(y) (1 - value(r)),  w: the weight of y's label
 
-Preference pairs are such answers too: the chosen one is desirable, the rejected one undesirable, their prompt is shared.
+Preference pairs are such answers too, the chosen one desirable and the rejected one undesirable, and share their prompt.
 The balance of the two kinds is what KTO's equation 8 is about (Ethayarajh et al. 2024, arXiv:2402.01306):
 n_D w_D / (n_U w_U) between 1 and 4/3, for n_D desirable and n_U undesirable answers.
 """
@@ -16,19 +16,18 @@ from pydantic import Field
 from torch import Tensor
 
 from poise.batch.logps import Logps
-from poise.batch.objective import Objective, Unit, only_of
+from poise.batch.objective import Referenced, Unit, only_of
 from poise.batch.row import Row
 
 BALANCED = (1.0, 4 / 3)
 """Range of n_D w_D / (n_U w_U) that the paper recommends."""
 
 
-class UnpairedAnswers(Objective):
+class UnpairedAnswers(Referenced):
     """Base of the losses on single answers that are measured from a reference."""
 
     unit: ClassVar[Unit] = "answers"
     rows: ClassVar[tuple[str, ...]] = ("labeled_conversation", "preference_pair")
-    needs_reference: ClassVar[bool] = True
 
     beta: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     """How strongly the policy is held to the reference."""
@@ -74,7 +73,7 @@ class UnpairedAnswers(Objective):
         weight = unwanted * self.undesirable_weight / wanted
         return [
             f"{wanted:,} desirable and {unwanted:,} undesirable answers weigh {balance:.2f} to 1; KTO's authors advise "
-            f"{least:.0f} to {most:.2f}, which desirable_weight between {weight * least:.3g} and {weight * most:.3g} gives"
+            f"{least:.0f} to {most:.2f}, as a desirable_weight between {weight * least:.3g} and {weight * most:.3g} gives"
         ]
 
     def _divergence(self, gains: Tensor, mismatched: Tensor) -> Tensor:
@@ -82,7 +81,9 @@ class UnpairedAnswers(Objective):
         if not self.needs_mismatched:
             return gains.new_zeros(())
         if not len(mismatched):
-            raise ValueError("no mismatched answers to estimate the divergence from; `with_mismatched` adds them to rows")
+            raise ValueError(
+                "no mismatched answers to estimate the divergence from; `with_mismatched` adds them to rows"
+            )
         return gains.detach()[mismatched].mean().clamp(min=0)
 
     def _metrics(self, logps: Tensor, rewards: Tensor, desirable: Tensor) -> dict[str, Tensor]:
