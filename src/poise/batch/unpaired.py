@@ -2,7 +2,7 @@
 
     log-ratio   r(x, y) = log pi(y|x) - log ref(y|x)      loss = w(y) (1 - value(r)),  w: the weight of y's label
 
-Preference pairs are such answers too, the chosen one desirable and the rejected one undesirable, and share their prompt.
+Preference pairs are such answers too: the chosen one is desirable, the rejected one is not, and they share a prompt.
 The balance of the two kinds is what KTO's equation 8 is about (Ethayarajh et al. 2024, arXiv:2402.01306):
 n_D w_D / (n_U w_U) between 1 and 4/3, for n_D desirable and n_U undesirable answers.
 """
@@ -70,10 +70,10 @@ class UnpairedAnswers(Referenced):
         least, most = BALANCED
         if least <= balance <= most:
             return []
-        weight = unwanted * self.undesirable_weight / wanted
+        low, high = (ratio * unwanted * self.undesirable_weight / wanted for ratio in BALANCED)
         return [
             f"{wanted:,} desirable and {unwanted:,} undesirable answers weigh {balance:.2f} to 1; KTO's authors advise "
-            f"{least:.0f} to {most:.2f}, as a desirable_weight between {weight * least:.3g} and {weight * most:.3g} gives"
+            f"{least:.0f} to {most:.2f}, as a desirable_weight between {low:.3g} and {high:.3g} gives"
         ]
 
     def _divergence(self, gains: Tensor, mismatched: Tensor) -> Tensor:
