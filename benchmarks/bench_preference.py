@@ -15,6 +15,7 @@ reason. What is not said takes the headline's plan (preference/plan.py); with --
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -139,6 +140,7 @@ def _circumstances() -> dict[str, Any]:
         "command": " ".join(["python", *sys.argv]),
         "commit": commit,
         "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
         **{name: version(name) for name in names},
     }
 

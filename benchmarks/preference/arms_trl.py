@@ -37,7 +37,7 @@ def load(job: Job) -> None:
     """Import what the run imports, so that the clock does not see it."""
     import datasets
 
-    _classes(job.cell.method)
+    classes(job.cell.method)
     for name in ("peft", "transformers", *(["bitsandbytes"] if job.cell.tuning == "qlora" else [])):
         import_module(name)
     datasets.disable_caching()
@@ -46,7 +46,7 @@ def load(job: Job) -> None:
 def run(job: Job) -> Outcome:
     """Train one epoch as a script over TRL would."""
     steps = Steps(job.device)
-    config_class, trainer_class = _classes(job.cell.method)
+    config_class, trainer_class = classes(job.cell.method)
     started = time.perf_counter()
     output = job.folder / f"run-{str(job.cell).replace('/', '-')}"
     arguments = config_class(output_dir=str(output), disable_tqdm=True, **flags(job))
@@ -76,7 +76,8 @@ def flags(job: Job) -> dict[str, Any]:
     return chosen | BEST[method]
 
 
-def _classes(method: str) -> tuple[Any, Any]:
+def classes(method: str) -> tuple[Any, Any]:
+    """Return TRL's configuration and trainer of a method."""
     if method == "dpo":
         from trl.trainer.dpo_config import DPOConfig
         from trl.trainer.dpo_trainer import DPOTrainer

@@ -14,6 +14,7 @@ PAIR_ARMS = ("poise", "poise-unshared", "poise-unpacked", "trl", "trl-best")
 SFT_ARMS = ("poise", "poise-unpacked", "trl", "trl-best", "trl-flat", "trl-packed")
 """A conversation has nothing to share. `trl-flat` is padding-free with poise's rows in each step, `trl-packed` packs,
 which puts other rows together."""
+BLOCK = 64
 SUBSET = ("tldr", "ultrafeedback")
 """The longest and the shortest prompt for its answer."""
 MODELS = {
@@ -66,8 +67,8 @@ class Settings:
 
 
 def width_sizes(width: int) -> dict[str, int]:
-    """Return hidden size and Llama's intermediate size, 8/3 of it, for heads of at least 8."""
-    return {"hidden_size": width, "intermediate_size": width * 43 // 16}
+    """Return hidden size and Llama's 8/3 of it, rounded up to a block of 64 weights that share a 4-bit scale."""
+    return {"hidden_size": width, "intermediate_size": -(-width * 8 // (3 * BLOCK)) * BLOCK}
 
 
 def arms_of(method: str) -> tuple[str, ...]:
