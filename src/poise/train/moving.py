@@ -21,8 +21,8 @@ from poise.batch.objective import MovingReference
 from poise.batch.score import Scorer
 from poise.errors import RunError
 
-FILE = "moving_reference.safetensors"
-"""In a checkpoint: the reference's weights."""
+FILE = "moving_reference/weights.safetensors"
+"""In a checkpoint: the reference's weights, in a folder of their own, apart from the files of the model."""
 
 
 class FollowingReference:
@@ -53,6 +53,7 @@ class FollowingReference:
         """Write the weights into a checkpoint."""
         from safetensors.torch import save_file
 
+        (folder / FILE).parent.mkdir(exist_ok=True)
         save_file({name: weight.contiguous() for name, weight in self.weights.items()}, folder / FILE)
 
     def load(self, folder: Path) -> None:

@@ -224,6 +224,7 @@ def _begin(recipe: Recipe, run: Run) -> None:
     run.update_manifest(
         poise=__version__,
         verb=recipe.verb,
+        objective=recipe.objective.model_dump(),
         created=before.get("created", now()),
         argv=sys.argv[1:],
         command="poise " + " ".join(sys.argv[1:]),
