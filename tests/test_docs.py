@@ -20,11 +20,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from poise import cli, errors
 from poise.dialects import REFUSED, RENAMED
 from poise.evaluate.questions import load_questions
-from poise.names import load_named, names_in
-from poise.objectives.dpo import DPO
-from poise.objectives.orpo import ORPO
+from poise.names import names_in
 from poise.recipe import chat_template_names
 from poise.recipe_defaults import LEARNING_RATES, TRAINING
+from poise.recipe_objective import objective_class
 from poise.recipe_sections import DataSection, ModelSection, PoiseSection
 from poise.recipe_yaml import read_yaml
 from poise.sources import SourceSpec, load
@@ -219,7 +218,7 @@ def test_help_lists_every_verb_that_the_pages_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert poise("poise --help", monkeypatch) == 0
-    listed = set(re.findall(r"^  ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE))
+    listed = set(re.findall(r"^  ([a-z_]+)  ", capsys.readouterr().out, re.MULTILINE))
     told = [command.text for page in PAGES for command in commands(page) if not command.code]
     told += [code for page in PAGES for code in re.findall(r"`(poise [^`]+)`", FENCE.sub("", page.read_text()))]
     named = {word for words in map(str.split, told) for word in words[1:2] if words[0] == "poise" and word[0] != "-"}
@@ -300,20 +299,26 @@ def test_the_recipe_page_lists_every_old_spelling_and_refusal() -> None:
     assert set(re.findall(r"`(\w+)`", page.read_text().rsplit("Four keys", 1)[1])) == REFUSED.keys()
 
 
-@pytest.mark.parametrize(("heading", "objective"), [("dpo", DPO), ("orpo", ORPO)])
-def test_the_objectives_page_lists_every_key(heading: str, objective: type[BaseModel]) -> None:
-    fields = {key: each.default for key, each in objective.model_fields.items()}
+@pytest.mark.parametrize("heading", ["dpo", "orpo", "kto", "apo_zero_unpaired"])
+def test_the_objectives_page_lists_every_key(heading: str) -> None:
+    fields = {key: each.default for key, each in objective_class(heading).model_fields.items()}
     assert listed(ROOT / "docs" / "objectives.md", heading) == fields
 
 
 def test_the_objectives_page_says_what_each_learns_from() -> None:
-    nouns = {"documents": "document", "conversations": "conversation", "preference pairs": "preference_pair"}
+    nouns = {
+        "documents": "document",
+        "conversations": "conversation",
+        "preference pairs": "preference_pair",
+        "ranked answers": "ranked_answers",
+        "labelled conversations": "labeled_conversation",
+    }
     rows = {row[0].strip("`"): row[1:] for row in tables_of(ROOT / "docs" / "objectives.md")["Objectives"]}
     assert rows.keys() == set(names_in("poise.objectives"))
     for verb, (learns_from, counted_by, reference) in rows.items():
         objective = objective_class(verb)
-        assert objective.rows == (nouns[learns_from],)
-        assert counted_by == {"tokens": "trained token", "pairs": "pair"}[objective.unit]
+        assert objective.rows == tuple(nouns[each] for each in learns_from.split(", "))
+        assert counted_by == {"tokens": "trained token", "pairs": "pair", "answers": "answer"}[objective.unit]
         assert reference == ("yes" if objective.needs_reference else "no")
 
 
@@ -350,12 +355,6 @@ def listed(page: Path, heading: str) -> dict[str, Any]:
     """Return the keys of a table with their defaults, read as YAML."""
     rows = [row for row in tables_of(page)[heading] if row[0].startswith("`")]
     return {row[0].strip("`"): read_yaml(f"default: {row[1]}", name(page)).values["default"] for row in rows}
-
-
-def objective_class(verb: str) -> Any:
-    """Return the class of an objective's file."""
-    module = load_named("poise.objectives", verb)
-    return next(value for key, value in vars(module).items() if key.lower() == verb)
 
 
 # Links ---------------------------------------------------------------------------------------------------------------
