@@ -109,6 +109,8 @@ def forecast_run(
     if probed is not None:
         trainer.run.update_manifest(forecast=asdict(probed))
     else:
+        if trainer.is_world_process_zero():
+            trainer.run.update_manifest(forecast=None)
         trainer.add_callback(_ForecastItself(recipe, trainer, began, asking))
 
 
@@ -123,6 +125,7 @@ class _ForecastItself(TrainerCallback):
         self._rows: list[Sequence[Row]] = []
         self._step_began = 0.0
         self._peak_before = 0
+        self._is_made = False
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take the time."""
@@ -131,12 +134,12 @@ class _ForecastItself(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the step's time; after enough of them, forecast."""
-        if len(self._seconds) == FIRST_STEPS:
+        if self._is_made:
             return
         self._seconds.append(time.monotonic() - self._step_began)
         self._rows.append(self.trainer.step_rows)
-        enough = len(self._seconds) == min(FIRST_STEPS, state.max_steps)
-        if enough and state.is_world_process_zero:
+        self._is_made = len(self._seconds) == FIRST_STEPS or state.global_step >= state.max_steps
+        if self._is_made and state.is_world_process_zero:
             self.trainer.run.update_manifest(forecast=asdict(self._forecast(self.trainer)))
 
     def _forecast(self, trainer: PoiseTrainer) -> Forecast:

@@ -37,9 +37,10 @@ from poise.run import Run
 from poise.train.assemble import Assembled, assemble
 from poise.train.data import Loaded
 from poise.train.forecast import BY_PROBE, BYTES_PER_SECOND, Forecast, checkpoints, evaluations
+from poise.train.memory import told_plainly
 from poise.train.model import quiet_libraries, save_model
 from poise.train.moving import Follow, FollowingReference
-from poise.train.reference import Reference, missing_from
+from poise.train.reference import Reference, missing_from, pass_tokens
 from poise.train.train import Prepared, make_reference, reference_store, rows_per_step, training_arguments
 from poise.train.trainer import PoiseTrainer, peak_memory_bytes
 from poise.train.work import Layout, Price, forward_price, lay_out, training_price, work_of
@@ -67,7 +68,7 @@ def probe(recipe: Recipe, prepared: Prepared, began: float, ask: AskSeconds | No
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError("--probe forecasts a run in one process\n    to do:  start it without torchrun or accelerate")
     quiet_libraries()
-    with _random_numbers_kept(), TemporaryDirectory(prefix="poise-probe-") as folder:
+    with told_plainly(), _random_numbers_kept(), TemporaryDirectory(prefix="poise-probe-") as folder:
         elsewhere = recipe.model_copy(update={"training": {**recipe.training, "output_dir": folder}})
         return _probe(elsewhere, prepared, Run(Path(folder)), began, ask)
 
@@ -92,13 +93,10 @@ def _probe(recipe: Recipe, prepared: Prepared, run: Run, began: float, ask: AskS
         assembled = replace(assembled, micro_batch_tokens=tokens)
         _, reference = forward.reference([], chosen.rows)
         trainer, took = _micro_steps(recipe, run, prepared, assembled, reference, chosen)
-    pace = _pace(chosen, trainer.timed)
-    later = sum(ended - began for _, began, ended in trainer.steps[1:]) + len(trainer.steps) * trainer.between_steps
-    start_up = took - later - pace.seconds([chosen.largest])
-    step = pace.seconds(layout.groups) / layout.steps + trainer.between_steps
+    start_up, step = _training_seconds(layout, chosen, trainer, took)
     if recipe.objective.whole_step and len(layout.groups) > layout.steps:
         step += forward.seconds(layout.groups) / layout.steps  # it scores every micro-batch twice
-    parts["training"] = max(0.0, start_up) + steps * step
+    parts["training"] = start_up + steps * step
     parts["evaluation"] = evaluations(recipe, steps) * forward.seconds(pack(held_out, tokens, scorer.tokens))
     peak = peak_memory_bytes(assembled.hardware.device)
     saved, with_optimizer = trainer.seconds_to_save(run.path / "model")
@@ -112,6 +110,14 @@ def _probe(recipe: Recipe, prepared: Prepared, run: Run, began: float, ask: AskS
         parts={name: seconds for name, seconds in parts.items() if seconds},
         by=BY_PROBE,
     )
+
+
+def _training_seconds(layout: Layout, chosen: "_Chosen", trainer: "_MicroSteps", took: float) -> tuple[float, float]:
+    """Return what training takes before it is under way, and then for each step."""
+    pace, between = _pace(chosen, trainer.timed), trainer.between_steps
+    later = sum(ended - began for _, began, ended in trainer.steps[1:]) + len(trainer.steps) * between
+    start_up = took - later - pace.seconds([chosen.largest])  # the first step's too long part is in it
+    return max(0.0, start_up), pace.seconds(layout.groups) / layout.steps + between
 
 
 def _micro_batches(
@@ -300,6 +306,7 @@ class _ForwardPasses:
             return taken, reference
         with self.assembled.hardware.computing():
             missing = missing_from(reference_store(self.recipe), rows, scorer, reference.weights_sha256)
+        tokens = pass_tokens(tokens, scorer.device)
         whole = self.seconds(pack(missing, tokens, scorer.tokens))
         return whole + max(0.0, taken - self.seconds(pack(needed, tokens, scorer.tokens))), reference
 
