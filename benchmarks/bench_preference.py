@@ -47,7 +47,7 @@ from preference.plan import (
 )
 from preference.processes import measure_apart, prepare_apart, work
 from preference.shapes import FILE, SHAPES
-from preference.table import Line, as_markdown, figures, one_line
+from preference.table import Line, as_markdown, checked, figures, one_line
 
 QUICK_ROWS = 16
 """Two steps of every data set: at width 256 what 30 cells can do in under 8 minutes on 2 cores."""
@@ -65,7 +65,9 @@ def main() -> None:
     known = read_cells(out) if options.resume and out else {}
     lines = measure_all(cells, settings, known, out)
     if options.json:
-        print(json.dumps({"benchmark": "preference", **_circumstances(), "cells": lines, "figures": figures(lines)}))
+        found = figures(lines)
+        told = {"cells": lines, "figures": found, "asked": checked(options.ask, found)}
+        print(json.dumps({"benchmark": "preference", **_circumstances(), **told}))
     else:
         print(as_markdown(lines, options.ask))
 
