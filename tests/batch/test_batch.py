@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,6 +119,7 @@ def test_a_token_after_an_empty_root_is_not_predicted_from_the_neighbour() -> No
     row = Row("no prompt", (segment([]), segment([3, 4], 0)))
     batch = make_batch([Row("neighbour", (segment([1, 2]),)), row])
     assert batch.targets.tolist() == [2, 4]
+    assert row.trained_tokens == 1
 
 
 def test_a_batch_without_rows_is_empty() -> None:

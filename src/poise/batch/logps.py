@@ -63,8 +63,9 @@ class Logps:
         return replace(self, **moved)
 
     def detach(self) -> "Logps":
-        """Cut the values from the graph."""
-        return replace(self, values=self.values.detach())
+        """Cut everything from the graph."""
+        router = None if self.router is None else self.router.detach()
+        return replace(self, values=self.values.detach(), router=router)
 
 
 def side_by_side(parts: Sequence[Logps]) -> Logps:

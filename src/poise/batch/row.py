@@ -52,7 +52,8 @@ class Row:
     @property
     def trained_tokens(self) -> int:
         """Tokens that the loss counts; a sequence's first token is never one, nothing predicts it."""
-        return sum(int(segment.trained[0 if segment.parent >= 0 else 1 :].sum()) for segment in self.segments)
+        begins = [depth == len(segment) for depth, segment in zip(self._depths(), self.segments, strict=True)]
+        return sum(int(each.trained[int(first) :].sum()) for first, each in zip(begins, self.segments, strict=True))
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -71,11 +72,15 @@ class Row:
 
     def sequence_lengths(self) -> list[int]:
         """Length of every root-to-leaf sequence, the shared part counted in each."""
-        depth: list[int] = []
-        for segment in self.segments:
-            depth.append(len(segment) + (depth[segment.parent] if segment.parent >= 0 else 0))
         parents = {segment.parent for segment in self.segments}
-        return [total for index, total in enumerate(depth) if index not in parents]
+        return [total for index, total in enumerate(self._depths()) if index not in parents]
+
+    def _depths(self) -> list[int]:
+        """Tokens of each segment and all that it continues."""
+        depths: list[int] = []
+        for segment in self.segments:
+            depths.append(len(segment) + (depths[segment.parent] if segment.parent >= 0 else 0))
+        return depths
 
     def digest(self) -> str:
         """SHA-256 over tokens, mask and shape, not over ranks and labels: what a stored log-probability belongs to."""

@@ -334,7 +334,7 @@ def make_reference(
 def _scorer_like(scorer: Scorer, model: Any) -> Scorer:
     """Score another model the way the policy is scored."""
     other = Scorer(model, way=scorer.way)
-    other.kernel = scorer.kernel
+    other.kernel, other.own_logits = scorer.kernel, scorer.own_logits
     return other
 
 
