@@ -159,8 +159,9 @@ class PoiseTrainer(Trainer):
             self._go_on_with(tokens, said)
 
         total = fitting(lambda tokens: self._step(model, own, scale, tokens), self.micro_batch_tokens, begin_again)
-        self._tally.tokens += sum(row.tokens for row in rows)
-        self.tokens_seen += sum(row.tokens for row in rows)
+        computed = sum(map(self.scorer.tokens, rows))
+        self._tally.tokens += computed
+        self.tokens_seen += computed
         self._tally.seconds += time.monotonic() - started
         loss = float(processes.summed(total)) / processes.count()
         if not math.isfinite(loss):
