@@ -67,7 +67,7 @@ def plan(
             "optimizer_steps": prepared.optimizer_steps(recipe),
             "chat_template": prepared.tokenizer.template_name,
             "stop_tokens": prepared.tokenizer.tokenizer.convert_ids_to_tokens(list(prepared.tokenizer.stop_ids)),
-            "notes": list(prepared.tokenizer.notes),
+            "notes": [*prepared.tokenizer.notes, *prepared.rendered.notes],
         }
         if with_probe:
             result["forecast"] = _forecast(recipe, prepared, began, facts["sha256"])
@@ -173,8 +173,13 @@ def find_verb(path: Path | None, verb: str | None) -> str:
             raise RecipeError(f"--verb {verb}: the objectives are {', '.join(verbs)}")
         return verb
     if path is not None:
-        parts = [part for name in reversed(path.with_suffix("").parts) for part in name.replace("-", "_").split("_")]
-        found = next((part for part in parts if part in verbs), None)
+        found = next((each for name in reversed(path.with_suffix("").parts) if (each := _verb_in(name, verbs))), None)
         if found:
             return found
     raise RecipeError(f"which objective? Its name stands neither in the path nor in --verb ({', '.join(verbs)})")
+
+
+def _verb_in(name: str, verbs: list[str]) -> str | None:
+    """Find the verb among the words of a file's or folder's name, the longest first: `mine-apo-zero` is apo_zero."""
+    words = f"_{name.replace('-', '_')}_"
+    return next((verb for verb in sorted(verbs, key=len, reverse=True) if f"_{verb}_" in words), None)

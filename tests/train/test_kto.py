@@ -6,11 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
+from poise.batch.batch import Batch, make_batch
+from poise.batch.logps import Logps
+from poise.batch.score import Scorer
 from poise.errors import DataError
 from poise.evaluate.questions import questions_from
+from poise.objectives.kto import KTO
 from poise.plan import mask
 from poise.recipe import load_recipe
+from poise.train import whole_step
 from poise.train.train import prepare
 
 CUTS: dict[str, dict[str, Any]] = {
@@ -73,6 +80,45 @@ def test_cutting_a_step_changes_neither_losses_nor_weights(
                 assert mine[metric] == pytest.approx(theirs[metric], rel=1e-4, abs=1e-5), f"{name}: {metric}"
     kl = [line["kl"] for line in whole.metrics() if "kl" in line]
     assert (len(kl) == 6 and max(kl) > 0.01) if verb == "kto" else not kl
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*is deprecated:FutureWarning")  # peft 0.21's old names
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_a_step_scored_twice_has_the_gradient_of_one_pass(
+    dropout: float, tiny: Any, base: Path, tmp_path: Path
+) -> None:
+    """Also under dropout, which draws in the second pass what it drew in the first."""
+    rows = prepared(tiny, base, tiny.write_rows(tmp_path / "rows.jsonl", labelled(tiny, 6))).rendered.train
+    batch, objective = make_batch(rows), KTO(beta=0.5)
+    model = AutoModelForCausalLM.from_pretrained(base, attention_dropout=0.0)
+    scorer = Scorer(get_peft_model(model, LoraConfig(r=4, lora_dropout=dropout, init_lora_weights=False)))
+    with torch.no_grad():
+        reference = scorer.eval()(batch)
+    lengths: list[int] = []
+
+    def forward(each: Batch) -> Logps:
+        lengths.append(each.tokens)
+        return scorer(each)
+
+    scorer.train()
+    torch.manual_seed(1)
+    objective(forward(batch), reference)[0].sum().backward()
+    expected = gradients(scorer)
+    torch.manual_seed(1)
+    scored = whole_step.score([batch], forward)
+    _, _, (gradient,) = whole_step.token_gradients(objective, scored, reference, lambda own: [own], rank=0)
+    whole_step.surrogate(scored[0], gradient, forward)[0].backward()
+    assert max(each.norm() for each in expected.values()) > 1e-3
+    for name, each in gradients(scorer).items():
+        torch.testing.assert_close(each, expected[name], rtol=1e-4, atol=1e-6)
+    assert (lengths[2] < lengths[1]) == (dropout == 0)
+
+
+def gradients(scorer: Scorer) -> dict[str, torch.Tensor]:
+    """Return the gradients of what is trained, and clear them."""
+    found = {name: each.grad.clone() for name, each in scorer.named_parameters() if each.grad is not None}
+    scorer.zero_grad()
+    return found
 
 
 def test_the_loss_starts_at_half_and_desirable_answers_gain(tiny: Any, train_run: Any) -> None:

@@ -192,3 +192,10 @@ def test_the_mask_shows_every_answer_with_its_rank(tiny: Any, base: Path, tmp_pa
     labels = [segment["label"] for segment in told["segments"]]
     assert labels == ["prompt", "answer of rank 1", "answer of rank 2", "answer of rank 3"]
     assert told["segments"][1]["text"] == "⟦apple<|im_end|>⟧\n"
+
+
+def test_packing_does_not_tear_answers_from_their_prompt(tiny: Any, base: Path, tmp_path: Path) -> None:
+    data = tiny.write_rows(tmp_path / "rows.jsonl", ranked_rows(tiny, 4))
+    rows = prepared(tiny, base, "dpo", dataset_name=data, packing=True).rendered.train
+    assert [len(row.segments) for row in rows] == [4] * 4
+    assert all(row.pairs for row in rows)

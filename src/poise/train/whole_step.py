@@ -28,12 +28,20 @@ class Scored:
     batch: Batch
     logps: Logps
     random: list[Tensor]
+    drew: bool
+    """Whether any were drawn, as dropout does."""
 
 
 def score(batches: Sequence[Batch], forward: Callable[[Batch], Logps]) -> list[Scored]:
     """Score without gradient, remembering what dropout drew."""
     with torch.no_grad():
-        return [Scored(batch, logps=forward(batch), random=state) for batch in batches for state in [random_state()]]
+        return [_score(batch, forward) for batch in batches]
+
+
+def _score(batch: Batch, forward: Callable[[Batch], Logps]) -> Scored:
+    before, logps = random_state(), forward(batch)
+    drew = not all(map(torch.equal, before, random_state()))
+    return Scored(batch, logps, before, drew)
 
 
 def token_gradients(
@@ -58,16 +66,15 @@ def token_gradients(
     )
 
 
-def surrogate(
-    scored: Scored, gradient: Tensor, forward: Callable[[Batch], Logps]
-) -> tuple[Tensor, Tensor | None]:
+def surrogate(scored: Scored, gradient: Tensor, forward: Callable[[Batch], Logps]) -> tuple[Tensor, Tensor | None]:
     """Score again with gradient; the returned scalar has the gradient that the whole step's loss has here.
 
     Beside it the router losses (rows,) of a mixture of experts, in which rows do not meet.
-    Answers that only served an estimate are left out: nothing flows back through them.
+    Answers that only served an estimate are left out: nothing flows back through them. With dropout they stay, since
+    the same numbers are only drawn for the same tokens.
     """
     batch = scored.batch
-    if len(batch.mismatched):
+    if len(batch.mismatched) and not scored.drew:
         gradient = gradient[~torch.isin(batch.owners, batch.mismatched)]
         batch = make_batch([without_mismatched(row) for row in batch.rows]).to(batch.input_ids.device)
     with _random_state_set(scored.random):
