@@ -180,6 +180,7 @@ def find_verb(path: Path | None, verb: str | None) -> str:
 
 
 def _verb_in(name: str, verbs: list[str]) -> str | None:
-    """Find the verb among the words of a file's or folder's name, the longest first: `mine-apo-zero` is apo_zero."""
+    """Find the first verb among the words of a file's or folder's name: `mine-apo-zero` is apo_zero."""
     words = f"_{name.replace('-', '_')}_"
-    return next((verb for verb in sorted(verbs, key=len, reverse=True) if f"_{verb}_" in words), None)
+    found = [(words.find(f"_{verb}_"), -len(verb), verb) for verb in verbs if f"_{verb}_" in words]
+    return min(found)[2] if found else None
