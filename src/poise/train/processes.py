@@ -117,7 +117,11 @@ def together(work: Callable[[], T]) -> T:
 def main_alone(work: Callable[[], T]) -> T:
     """Do work in the main process while the others wait; all return its result or fail with it."""
     result = together(work if is_main() else lambda: None)
-    return cast("T", everyone(result)[0])
+    if count() == 1:
+        return cast("T", result)
+    held = [result]
+    dist.broadcast_object_list(held, src=0)
+    return cast("T", held[0])
 
 
 def agreed(error: PoiseError) -> PoiseError:
