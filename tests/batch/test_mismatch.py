@@ -37,6 +37,13 @@ def test_rows_of_the_same_prompt_or_the_same_answer_are_passed_over() -> None:
     assert mismatched(row("p", "a"), row("p", "b"), row("q", "a"), row("r", "c")) == ["c", "a", "c", "a"]
 
 
+def test_after_a_run_of_equal_ones_the_very_next_is_taken() -> None:
+    prompts = (row("p", "a"), row("p", "b"), row("p", "c"), row("q", "d"), row("r", "e"))
+    assert mismatched(*prompts) == ["d", "d", "d", "e", "a"]
+    answers = (row("p", "a"), row("q", "a"), row("r", "a"), row("s", "b"), row("t", "c"))
+    assert mismatched(*answers) == ["b", "b", "b", "c", "a"]
+
+
 def test_another_answer_to_the_same_prompt_will_do_where_there_is_no_other_prompt() -> None:
     assert mismatched(row("p", "a"), row("p", "a"), row("p", "b")) == ["b", "b", "a"]
     assert mismatched(row("p", "a"), row("p", "b"), row("q", "a")) == ["b", "a", "b"]
