@@ -20,14 +20,19 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from poise.batch.batch import Batch, make_batch
 from poise.batch.logps import Logps
 from poise.batch.objective import Objective
+from poise.batch.preference import Pairs
 from poise.batch.render import Renderer
 from poise.batch.row import Row
 from poise.batch.score import Scorer
 from poise.batch.tokens import prepare_tokenizer
+from poise.batch.weighted import weighted_sum
 from poise.examples import Conversation, Example, Message, PreferencePair
+from poise.names import names_in
 from poise.objectives.dpo import DPO
+from poise.objectives.ipo import IPO
 from poise.objectives.orpo import ORPO
 from poise.objectives.sft import SFT
+from poise.recipe_objective import objective_class
 
 pytestmark = [
     # peft 0.21 and TRL ask the model for what transformers 5.23 renamed
@@ -155,6 +160,7 @@ def assert_gradients(ours: Gradients, theirs: Gradients) -> None:
 
 def trained(scorer: Scorer, batch: Batch, objective: Objective, reference: Logps | None = None) -> tuple[float, Logps]:
     """Backpropagate the mean loss per item, as the trainer does for a step of these rows."""
+    scorer.with_collision = objective.needs_collision
     policy = scorer(batch)
     losses, _ = objective(policy, reference)
     loss = losses.sum() / len(losses)
@@ -213,7 +219,7 @@ def test_sft_is_trls_sft(renderer: Renderer, form: str, tmp_path: Path) -> None:
 # DPO -----------------------------------------------------------------------------------------------------------------
 
 
-def compare_dpo(trainer: Any, scorer: Scorer, reference: Logps, batch: Batch, objective: DPO) -> None:
+def compare_dpo(trainer: Any, scorer: Scorer, reference: Logps, batch: Batch, objective: Objective) -> None:
     """Backpropagate both and compare; a chosen row of TRL's batch stands before all rejected ones."""
     inputs = padded_batch(trainer)
     labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
@@ -249,6 +255,29 @@ def test_dpo_is_trls_dpo(renderer: Renderer, tmp_path: Path) -> None:
     with torch.no_grad():
         reference = reference_scorer(batch)
     compare_dpo(trainer, scorer, reference, batch, DPO(beta=0.3))
+
+
+def test_a_weighted_sum_with_every_option_is_trls(renderer: Renderer, tmp_path: Path) -> None:
+    """Weights of pairs from the models' own distributions, shorter tails, a divergence, and two losses."""
+    from trl import DPOConfig, DPOTrainer
+
+    options: dict[str, Any] = {
+        "beta": 0.3, "ld_alpha": 0.5, "use_weighting": True, "f_divergence_type": "js_divergence",
+        "loss_type": ["sigmoid", "ipo"], "loss_weights": [0.8, 0.2],
+    }  # fmt: skip
+    model, reference_model = a_model(renderer, seed=0), a_model(renderer, seed=1)
+    scorer, reference_scorer = Scorer(copy.deepcopy(model)), Scorer(copy.deepcopy(reference_model))
+    trainer = DPOTrainer(
+        model,
+        ref_model=reference_model,
+        args=DPOConfig(**settings(tmp_path, **options)),
+        train_dataset=Dataset.from_list(PREFERENCES),
+        processing_class=renderer.prepared.tokenizer,
+    )
+    batch = make_batch(preference_rows(renderer))
+    with torch.no_grad():
+        reference = reference_scorer(batch)
+    compare_dpo(trainer, scorer, reference, batch, weighted_sum((("sigmoid", DPO), ("ipo", IPO)))(**options))
 
 
 def lora() -> LoraConfig:
@@ -377,10 +406,16 @@ def padded_loss(model: Any, rows: Sequence[Row], objective: Objective, reference
     return objective(policy, reference)[0].sum()
 
 
+ON_PAIRS = [
+    name
+    for name in names_in("poise.objectives")
+    if issubclass(cls := objective_class(name), Pairs) and not cls.whole_step
+]
 OBJECTIVES: dict[str, tuple[Objective, Callable[[Renderer], list[Row]]]] = {
     "sft": (SFT(), lambda renderer: conversation_rows(renderer, CONVERSATIONS)),
-    "dpo": (DPO(beta=0.3, label_smoothing=0.1), preference_rows),
-    "orpo": (ORPO(beta=0.25), preference_rows),
+    **{name: (objective_class(name)(), preference_rows) for name in ON_PAIRS},
+    "dpo, smoothed": (DPO(beta=0.3, label_smoothing=0.1), preference_rows),
+    "dpo, shorter tails": (DPO(beta=0.3, ld_alpha=0.5), preference_rows),
 }
 
 

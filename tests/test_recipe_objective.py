@@ -224,3 +224,16 @@ def test_every_objective_resolves_with_its_defaults_and_round_trips(tmp_path: Pa
     assert recipe.objective == type(recipe.objective)()
     again = recipe_of(tmp_path, recipe.resolved_yaml(), verb=verb)
     assert again.sections() == recipe.sections()
+
+
+@pytest.mark.parametrize(
+    ("path", "verb"),
+    [
+        ("zephyr/dpo/config_full.yaml", "dpo"), ("mine/apo_zero/lora.yaml", "apo_zero"), ("apo-zero.yaml", "apo_zero"),
+        ("dpo/aot_unpaired.yaml", "aot_unpaired"), ("sft-then-dpo.yaml", "sft"), ("a/simpo/b.yaml", "simpo"),
+    ],
+)  # fmt: skip
+def test_a_path_names_its_verb(path: str, verb: str) -> None:
+    from poise.plan import find_verb
+
+    assert find_verb(Path(path), None) == verb
