@@ -16,7 +16,8 @@ from poise.recipe_sections import DataSection, DatasetMixture, ModelSection, Poi
 from poise.training_fields import TRAINING_FIELDS
 
 OWN_KEYS = {*ModelSection.model_fields, *DataSection.model_fields, *PoiseSection.model_fields}
-KNOWN = OWN_KEYS | TRAINING_FIELDS.keys() | NO_EFFECT.keys() | {"beta", "loss_type"}
+OBJECTIVE_KEYS = {"beta", "cpo_alpha", "label_smoothing", "loss_type", "loss_weights"}
+KNOWN = OWN_KEYS | TRAINING_FIELDS.keys() | NO_EFFECT.keys() | OBJECTIVE_KEYS
 
 
 def test_training_fields_are_those_of_the_installed_transformers() -> None:
