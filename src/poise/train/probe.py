@@ -6,8 +6,8 @@ the line through the two, with the known operations of each micro-batch as its a
 
     seconds(run) = N typical + (operations(run) - N operations(typical)) x slope
 
-Every micro-batch is run once before it is timed: the first pass pays for allocations and the choice of kernels. The
-weights stay as they are (learning rate 0), nothing is kept, and the random numbers go on as if nothing had happened.
+The first two are run before timing begins: they pay for allocations and the choice of kernels. The weights stay as they
+are (learning rate 0), nothing is kept, and the random numbers go on as if nothing had happened.
 """
 
 import itertools
