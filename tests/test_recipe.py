@@ -305,8 +305,6 @@ def test_unknown_objective_gets_the_near_name() -> None:
         load_recipe("dpoo", None)
 
 
-
-
 def test_flash_attention_flag_and_dtype_are_translated(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, MINIMAL + "use_flash_attention_2: true\ndtype: bfloat16\n")
     assert (recipe.model.attn_implementation, recipe.model.torch_dtype) == ("flash_attention_2", "bfloat16")
@@ -315,7 +313,9 @@ def test_flash_attention_flag_and_dtype_are_translated(tmp_path: Path) -> None:
 def test_tracker_that_is_not_installed_is_adjusted_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "trackio" or None)
     monkeypatch.setattr("poise.recipe_objective.names_in", lambda package: ["dpo"])
-    monkeypatch.setattr("poise.recipe_objective.load_named", lambda package, name: importlib.import_module(f"{package}.{name}"))
+    monkeypatch.setattr(
+        "poise.recipe_objective.load_named", lambda package, name: importlib.import_module(f"{package}.{name}")
+    )
     recipe = recipe_of(tmp_path, MINIMAL + "report_to: [trackio, wandb]\n")
     assert recipe.training["report_to"] == ["trackio"]
     assert recipe.origins["report_to"].text == "adjusted: wandb not installed; pip install wandb (mine.yaml:3)"
@@ -394,8 +394,8 @@ def test_anchors_within_bounds_work(tmp_path: Path) -> None:
 # whatever is written, the answer is a recipe or a RecipeError
 
 KEYS = ("learning_rate", "beta", "dataset_mixture", "dataset_mixer", "dataset_splits", "report_to", "loss_type",
-        "chat_template", "warmup_ratio", "use_flash_attention_2", "trust_remote_code", "seed", "max_length",
-        "lora_target_modules", "push_to_hub", "optim", "gradient_checkpointing_kwargs", "nonsense",
+        "loss_weights", "chat_template", "warmup_ratio", "use_flash_attention_2", "trust_remote_code", "seed",
+        "max_length", "lora_target_modules", "push_to_hub", "optim", "gradient_checkpointing_kwargs", "nonsense",
         "save_steps")  # fmt: skip
 NESTED = ("datasets", "id", "weight", "seed", "split", "columns", "x")
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(KEYS))

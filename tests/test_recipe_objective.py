@@ -1,8 +1,11 @@
 """Which loss a recipe means: loss_type alone, in a list with weights, and what is wrong with either."""
 
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from poise.batch.weighted import WeightedSum
 from poise.errors import RecipeError
@@ -237,3 +240,28 @@ def test_a_path_names_its_verb(path: str, verb: str) -> None:
     from poise.plan import find_verb
 
     assert find_verb(Path(path), None) == verb
+
+
+losses = st.sampled_from([*TRL_LOSS_TYPES, "dpo", "nll", "simpo", "cpo", "kto", "cpt", "sigmod", "", "sigmoid,ipo"])
+junk = st.one_of(st.none(), st.booleans(), st.floats(), st.integers(-2, 2), losses)
+loss_types = st.one_of(losses, st.lists(losses, max_size=4), st.lists(junk, max_size=3), junk)
+weights = st.one_of(st.lists(st.floats(0, 2), max_size=4), st.lists(junk, max_size=3), junk)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["dpo", "cpo", "orpo", "ipo", "kto", "sft"]), loss_types, weights, st.booleans())
+def test_whatever_is_said_of_losses_gives_a_recipe_or_a_recipe_error(
+    tmp_path_factory: pytest.TempPathFactory, verb: str, loss_type: object, loss_weights: object, weighed: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "losses.yaml"
+    lines = f"loss_type: {json.dumps(loss_type)}\n" + f"loss_weights: {json.dumps(loss_weights)}\n" * weighed
+    path.write_text(MINIMAL + lines)
+    try:
+        recipe = load_recipe(verb, path)
+    except RecipeError as error:
+        assert f"{path}" in str(error)
+        return
+    path.write_text(recipe.resolved_yaml(), encoding="utf-8")
+    again = load_recipe(recipe.verb, path)
+    assert again.sections() == recipe.sections()
+    assert again.objective == recipe.objective

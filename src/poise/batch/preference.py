@@ -4,7 +4,7 @@
 
 - f-DPO (Wang et al. 2023, arXiv:2309.16240, equation 6): f'(u) for u = pi / ref is 1 - 1/u for the forward KL,
   log(2u / (1 + u)) for Jensen-Shannon, (u^(a - 1) - 1) / (a - 1) for the alpha-divergence (a is 1 - alpha of the paper,
-  as in TRL); log u for the reverse KL of DPO. Constants are left out: they cancel in a pair.
+  as in TRL), log u for the reverse KL of DPO: each shifted by the constant that makes f'(1) 0.
 - LD-DPO (Liu et al. 2024, arXiv:2409.06411, equation 10): tokens beyond the shorter answer's length count `ld_alpha`.
 - WPO (Zhou et al. 2024, arXiv:2406.11827, equation 2): a pair weighs w(chosen) w(rejected), the geometric mean over an
   answer's tokens of pi(y_t) / sum_v pi(v)^2: how likely the policy itself is to write it.
