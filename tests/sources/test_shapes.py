@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from poise.examples import Conversation, Document, Example, LabeledConversation, Message, PreferencePair
+from poise.examples import Conversation, Document, Example, LabeledConversation, Message, PreferencePair, RankedAnswers
 from poise.sources import SourceSpec, load
 
 Write = Callable[..., str]
@@ -36,6 +36,8 @@ def content(example: Example) -> Any:
         return example.prompt, example.chosen, example.rejected
     if isinstance(example, LabeledConversation):
         return example.messages, example.desirable
+    if isinstance(example, RankedAnswers):
+        return example.prompt, example.answers, example.ranks
     return example.text if isinstance(example, Document) else example.messages
 
 

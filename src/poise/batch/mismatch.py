@@ -16,7 +16,7 @@ from poise.errors import DataError
 
 
 def with_mismatched(rows: Sequence[Row], max_length: int | None = None) -> list[Row]:
-    """Give each row the answer of the next row that has another prompt and another answer, the first following the last.
+    """Give each row the answer of the next row with another prompt and another answer; the first follows the last.
 
     Where no other prompt has another answer, another answer to the same prompt is taken. Of a row with several answers
     the rows before it take turns. An answer that does not fit `max_length` behind its new prompt is cut there, as its
@@ -30,7 +30,7 @@ def with_mismatched(rows: Sequence[Row], max_length: int | None = None) -> list[
         donor = _donor(index, prompts, answers, after_prompt, after_answers)
         if donor is None:
             raise DataError(
-                f"{row.place or row.id}: no other row has another answer to put after this prompt ({len(rows):,} rows)\n"
+                f"{row.place or row.id}: no other row has another answer for this prompt (rows: {len(rows):,})\n"
                 "    why:    the divergence from the reference is estimated from answers to other prompts\n"
                 "    to do:  give at least two rows with different answers, to train on and held out, or use "
                 "apo_zero_unpaired, which estimates none"
@@ -66,7 +66,7 @@ def _donor(
 
 
 def _next_other(keys: Sequence[Hashable]) -> list[int]:
-    """Count, for each place, the steps to the next other key, the first following the last; len(keys) if none differs."""
+    """Count, for each place, the steps to the next other key, going round; len(keys) where none differs."""
     size = len(keys)
     steps = [size] * size
     for place in range(2 * size - 2, -1, -1):

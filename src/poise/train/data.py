@@ -110,9 +110,8 @@ def render(loaded: Loaded, renderer: Renderer, section: DataSection, objective: 
 def _reading_notes(examples: Sequence[Example], rows: Sequence[Row], objective: Objective) -> list[str]:
     """Say where Examples are read as something else, or in part."""
     notes: list[str] = []
-    pairs = {example.id for example in examples if isinstance(example, PreferencePair)}
-    split = sum(row.id in pairs for row in rows) if objective.unit == "answers" else 0
-    if split:
+    split = sum(bool(row.pairs) for row in rows)
+    if split and objective.unit == "answers":
         notes.append(f"{split:,} preference pairs are read as {split:,} desirable and {split:,} undesirable answers")
     answers = {example.id: len(example.answers) for example in examples if isinstance(example, RankedAnswers)}
     given = sum(answers.get(row.id, 0) for row in rows)
