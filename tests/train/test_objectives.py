@@ -28,7 +28,7 @@ def even_pairs(tiny: Any, count: int) -> list[dict[str, Any]]:
     ("verb", "values"),
     [
         ("aot", {}), ("aot_unpaired", {"label_smoothing": 0.1}), ("ipo", {}), ("dpo", WPO), ("dpo", MPO),
-        ("aot", {"loss_type": "aot,sft"}), ("simpo", {}),
+        ("aot", {"loss_type": "aot,sigmoid", "use_weighting": True}), ("simpo", {}),
     ],
     ids=["aot", "aot_unpaired", "ipo", "WPO and LD-DPO", "MPO", "a sum with aot", "simpo"],
 )  # fmt: skip
