@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-WHOLE: dict[str, Any] = {"per_device_train_batch_size": 8, "learning_rate": 3e-4, "num_train_epochs": 2}
+WHOLE: dict[str, Any] = {"per_device_train_batch_size": 8, "learning_rate": 2e-3, "num_train_epochs": 2}
 CUTS: dict[str, dict[str, Any]] = {
     "1 x 8": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
     "micro-batches of 40 tokens": {"tokens_per_micro_batch": 40},
