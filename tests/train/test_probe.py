@@ -21,7 +21,8 @@ from poise.batch.row import Row, Segment
 from poise.errors import RecipeError
 from poise.recipe import load_recipe
 from poise.train.forecast import Forecast, checkpoints, evaluations, remember, remembered
-from poise.train.probe import _Chosen, _pace, probe  # pyright: ignore[reportPrivateUsage]
+from poise.train.micro_steps import Chosen, fit_pace
+from poise.train.probe import probe
 from poise.train.train import prepare
 from poise.train.work import Work, forward_price, step_rows, training_price, work_of
 
@@ -123,10 +124,10 @@ def test_the_order_of_the_rows_is_known_in_advance(
 def test_seconds_lie_on_the_line_through_the_typical_and_the_largest() -> None:
     """10 operations in 1 s and 20 in 1.5 s: 0.05 s for each above the typical, so 10, 10 and 14 take 3.2 s."""
     rows = {size: [a_pair(size, 1, 1)] for size in (10, 14, 20)}
-    chosen = _Chosen(rows[20], [rows[10]], operations=lambda group: float(len(group[0].segments[0])))
-    pace = _pace(chosen, [(rows[20], 1.5), (rows[10], 0.9), (rows[10], 1.1)])
+    chosen = Chosen(rows[20], [rows[10]], operations=lambda group: float(len(group[0].segments[0])))
+    pace = fit_pace(chosen, [(rows[20], 1.5), (rows[10], 0.9), (rows[10], 1.1)])
     assert pace.seconds([rows[10], rows[10], rows[14]]) == pytest.approx(3.2)
-    alike = _pace(_Chosen(rows[10], [rows[10]], chosen.operations), [(rows[10], 1.0)])
+    alike = fit_pace(Chosen(rows[10], [rows[10]], chosen.operations), [(rows[10], 1.0)])
     assert alike.seconds([rows[14]]) == pytest.approx(1.4)  # nothing to draw a line through but the origin
 
 

@@ -10,10 +10,10 @@ from poise.batch.kernels import choose_kernel
 from poise.batch.score import Scorer
 from poise.batch.tokens import PreparedTokenizer
 from poise.recipe import Recipe
+from poise.train.allocator import keep_freed_memory
 from poise.train.check import check_sharing
 from poise.train.continuation import load_policy
 from poise.train.data import Rendered
-from poise.train.allocator import keep_freed_memory
 from poise.train.model import Hardware, choose_hardware, disable_dropout
 from poise.train.optimizer import choose_optimizer
 
