@@ -8,6 +8,7 @@ import torch
 
 CUTS: dict[str, dict[str, Any]] = {
     "4 x 2": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
+    "2 x 4": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
     "1 x 8": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
     "micro-batches of 40 tokens": {"tokens_per_micro_batch": 40},
     "every row alone": {"tokens_per_micro_batch": 1},
@@ -15,12 +16,16 @@ CUTS: dict[str, dict[str, Any]] = {
 }
 
 
+LORA = {"use_peft": True, "lora_r": 4, "lora_dropout": 0, "lora_target_modules": "all-linear"}
+
+
+@pytest.mark.parametrize("tuning", [{}, LORA], ids=["full", "LoRA"])
 @pytest.mark.parametrize("verb", ["sft", "dpo", "orpo"])
 def test_cutting_a_step_changes_neither_losses_nor_weights(
-    verb: str, tiny: Any, train_run: Any, weights: Any, losses: Any
+    verb: str, tuning: dict[str, Any], tiny: Any, train_run: Any, weights: Any, losses: Any
 ) -> None:
-    rows = tiny.uneven_rows(24) if verb == "sft" else tiny.uneven_pairs(24)
-    steps = {"learning_rate": 3e-4, "per_device_train_batch_size": 8, "num_train_epochs": 2}
+    rows = tiny.uneven_rows(21) if verb == "sft" else tiny.uneven_pairs(21)
+    steps = {"learning_rate": 3e-4, "per_device_train_batch_size": 8, "num_train_epochs": 2, **tuning}
     whole = train_run(verb, rows, "whole", **steps)
     expected = weights(whole.path / "model")
     assert len(losses(whole)) == 6

@@ -1,0 +1,259 @@
+"""Two processes train what one does: the same losses and weights, one folder, one voice, and all end together."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from poise.batch.row import Row, Segment
+from poise.run import Run
+from poise.train.processes import shares
+
+LORA = {"use_peft": True, "lora_r": 4, "lora_dropout": 0, "lora_target_modules": "all-linear"}
+STEPS = {"learning_rate": 3e-4, "num_train_epochs": 2, "adam_epsilon": 1e-6}
+"""Adam divides a gradient by its own size. With an epsilon of 1e-8 one weight in 100,000, whose gradient is nothing but
+rounding, moves by 2e-5 here or there when a step is cut differently, in one process as in two."""
+JOBS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "sft, full": ("sft", 13, {}),
+    "sft, a step with one row": ("sft", 9, {"max_grad_norm": 0.05}),
+    "dpo, LoRA": ("dpo", 13, LORA),
+    "dpo, micro-batches of 40 tokens": ("dpo", 13, {"tokens_per_micro_batch": 40}),
+    "orpo, full": ("orpo", 13, {}),
+    "kto, whole steps": ("kto", 13, {}),
+    "aot, a whole step with one pair": ("aot", 9, {"tokens_per_micro_batch": 60}),
+}
+RESUMED = {
+    **LORA,
+    "lora_dropout": 0.3,
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 2,
+    "num_train_epochs": 3,
+    "save_strategy": "steps",
+    "save_steps": 1000,
+}
+DRIVER = """
+import json, os, pathlib, sys
+import torch
+from poise.batch.score import Scorer
+from poise.cli import run_command
+from dataclasses import replace
+
+def spoil(how, rank):
+    forward, calls = Scorer.forward, iter(range(10**6))
+    def spoiled(self, batch):
+        logps = forward(self, batch)
+        if not torch.is_grad_enabled() or int(os.environ["RANK"]) != rank or next(calls) < 2:
+            return logps
+        if how == "error":
+            raise ArithmeticError("the sky fell")
+        return replace(logps, values=logps.values * float(how))
+    Scorer.forward = spoiled
+    return forward
+
+codes = {}
+for job in json.loads(pathlib.Path(sys.argv[1]).read_text()):
+    before = spoil(*job["spoil"]) if job.get("spoil") else Scorer.forward
+    sys.argv = ["poise", *job["arguments"]]
+    try:
+        run_command()
+        codes[job["name"]] = 0
+    except SystemExit as end:
+        codes[job["name"]] = end.code
+    Scorer.forward = before
+pathlib.Path(f"codes-{os.environ['RANK']}.json").write_text(json.dumps(codes))
+sys.stderr.flush()
+os._exit(0)
+"""
+
+
+def launch(*arguments: Any, cwd: Path) -> "subprocess.Popen[str]":
+    """Start two processes as a user would: with torchrun, over gloo on this machine."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "GLOO_SOCKET_IFNAME": "lo"},
+    )
+
+
+def drive(folder: Path, jobs: list[dict[str, Any]]) -> tuple[list[dict[str, int]], str, str]:
+    """Run several commands in two processes, one after another; returns exit codes by rank, stdout and stderr."""
+    (folder / "driver.py").write_text(DRIVER)
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    out, told = launch("driver.py", "jobs.json", cwd=folder).communicate(timeout=300)
+    files = sorted(folder.glob("codes-*.json"))
+    return [json.loads(file.read_text()) for file in files], out, told
+
+
+def rows_for(tiny: Any, verb: str, count: int) -> list[dict[str, Any]]:
+    """Return rows of uneven length that a verb trains on."""
+    if verb == "sft":
+        return tiny.uneven_rows(count)
+    pairs = tiny.uneven_pairs(count)
+    if verb != "kto":
+        return pairs
+    return [
+        {"prompt": pair["prompt"], "completion": pair["chosen" if index % 3 else "rejected"], "label": index % 3 > 0}
+        for index, pair in enumerate(pairs)
+    ]
+
+
+@pytest.fixture(scope="module")
+def two(tiny: Any, base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Everything that two processes can do without ending, in one launch."""
+    folder = tmp_path_factory.mktemp("two")
+    jobs: list[dict[str, Any]] = []
+
+    def add(name: str, verb: str, rows: list[dict[str, Any]], *flags: str, spoil: Any = None, **values: Any) -> None:
+        data = tiny.write_rows(folder / "data" / name / "train.jsonl", rows)
+        if "dataset_test_split" in values:
+            tiny.write_rows(data.with_name("test.jsonl"), rows[:5])
+            data = data.parent
+        chosen = {"model_name_or_path": base, "dataset_name": data, "output_dir": folder / name, **values}
+        jobs.append({"name": name, "arguments": [verb, *tiny.settings(**chosen), *flags], "spoil": spoil})
+
+    half = STEPS | {"per_device_train_batch_size": 4}
+    for name, (verb, count, values) in JOBS.items():
+        add(name, verb, rows_for(tiny, verb, count), **half | values)
+    store = {"reference_cache": folder / "store", "max_steps": 1}
+    held_out = {"dataset_test_split": "test", "eval_strategy": "steps", "eval_steps": 1, "question_count": 2,
+                "max_new_tokens": 4}  # fmt: skip
+    add("everything", "dpo", tiny.uneven_pairs(18), "--json", **half | store | held_out)
+    add("beta", "dpo", tiny.uneven_pairs(18), **half | store | held_out | {"beta": 0.5, "question_count": 0})
+    add("uninterrupted", "sft", tiny.uneven_rows(122), **RESUMED)
+    add("nan", "sft", tiny.uneven_rows(13), spoil=("nan", 1), **half)
+    jobs.append(jobs[0] | {"name": "again"})
+    jobs.append({"name": "misspelt", "arguments": ["sft", "learning_rat=1"]})
+    codes, out, told = drive(folder, jobs)
+    return {"folder": folder, "codes": codes, "out": out, "told": told}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_two_processes_train_what_one_does(
+    name: str, two: dict[str, Any], tiny: Any, train_run: Any, weights: Any, losses: Any
+) -> None:
+    verb, count, values = JOBS[name]
+    one = train_run(verb, rows_for(tiny, verb, count), **STEPS | {"per_device_train_batch_size": 8} | values)
+    run = Run(two["folder"] / name)
+    assert losses(run) == pytest.approx(losses(one), rel=1e-6), two["told"]
+    assert len(losses(run)) == 4
+    for ours, theirs in zip(run.metrics(), one.metrics(), strict=True):
+        assert ours.keys() == theirs.keys()
+        measured = [key for key in ours if key.partition("/")[0] in ("rewards", "logps", "grad_norm", "tokens_seen")]
+        for key in measured:
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-4, abs=1e-5), key
+    expected = weights(one.path / "model")
+    ours = weights(run.path / "model")
+    assert ours.keys() == expected.keys()
+    assert all(torch.allclose(ours[key], expected[key], rtol=0, atol=1e-5) for key in expected)
+    assert run.manifest["optimizer_steps"] == one.manifest["optimizer_steps"] == 4
+    assert run.manifest["processes"] == 2
+
+
+def test_the_main_process_alone_writes_and_speaks(two: dict[str, Any], train_run: Any) -> None:
+    run = Run(two["folder"] / "everything")
+    result = json.loads(two["out"].strip().splitlines()[-1])
+    assert two["out"].count('"verb": "dpo"') == 1
+    assert result["status"] == run.manifest["status"] == "done"
+    assert run.ledger()["in"] == 18
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 1]
+    assert {path.name for path in run.path.iterdir()} == {
+        "manifest.json", "recipe.resolved.yaml", "ledger.jsonl", "ledger.json", "metrics.jsonl", "samples.jsonl",
+        "evidence.json", "answers", "model", "report.html",
+    }  # fmt: skip
+    assert two["told"].count("· cpu, float32 weights") == len(two["codes"][0]) - 2
+    one = train_run(
+        "dpo", two["folder"] / "data" / "everything", learning_rate=3e-4, per_device_train_batch_size=8, max_steps=1,
+        dataset_test_split="test", eval_strategy="steps", eval_steps=1,
+    )  # fmt: skip
+    ours, theirs = run.metrics()[0], one.metrics()[0]
+    assert {key for key in ours if key.startswith("eval_")} == {key for key in theirs if key.startswith("eval_")}
+    for key in theirs:
+        if key.startswith("eval_"):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-5, abs=1e-6), key
+
+
+def test_processes_share_the_reference_pass_and_its_store(two: dict[str, Any]) -> None:
+    assert Run(two["folder"] / "everything").manifest["reference"]["computed"] == 18
+    files = list((two["folder"] / "store").glob("reference/*/*.safetensors"))
+    assert len(files) == 2
+    swept = Run(two["folder"] / "beta").manifest["reference"]
+    assert swept["computed"] == 0
+    assert two["told"].count("all 18 rows reused from") == 1
+
+
+def test_what_all_processes_meet_is_told_once(two: dict[str, Any]) -> None:
+    told = two["told"]
+    assert told.count("already holds a run (status: done)") == 1
+    assert told.count("unknown key 'learning_rat'") == 1
+    assert told.count("step 3: the loss is nan") == 1
+    assert "defect of poise" not in told
+    assert Run(two["folder"] / "nan").manifest["status"] == "failed"
+    assert not any(two["folder"].glob("*/.lock"))
+    expected = dict.fromkeys([*JOBS, "everything", "beta", "uninterrupted"], 0) | {"nan": 3, "again": 2, "misspelt": 2}
+    assert two["codes"] == [expected, expected]
+
+
+def test_a_stopped_run_of_two_processes_resumes_to_the_same_weights(
+    two: dict[str, Any], tiny: Any, base: Path, tmp_path: Path, weights: Any
+) -> None:
+    data = two["folder"] / "data" / "uninterrupted" / "train.jsonl"
+    settings = {"model_name_or_path": base, "dataset_name": data, "output_dir": tmp_path / "run"}
+    command = ("-m", "poise", "sft", *tiny.settings(**settings | RESUMED))
+    process, deadline = launch(*command, cwd=tmp_path), time.monotonic() + 90
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.is_file() and '"step": 20' in metrics.read_text():
+            process.send_signal(signal.SIGTERM)
+            break
+        time.sleep(0.01)
+    _, told = process.communicate(timeout=60)
+    run = Run(tmp_path / "run")
+    assert run.manifest["status"] == "interrupted", told
+    assert told.count("SIGTERM: finishing this step") == 1
+    assert told.count("stopped: stopped by SIGTERM after step") == 1
+    assert not (run.path / ".lock").exists()
+    (checkpoint,) = (run.path / "checkpoints").iterdir()
+    assert 20 <= int(checkpoint.name.split("-")[1]) < 93
+    assert {path.name for path in checkpoint.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+    process = launch(*command, "--resume", cwd=tmp_path)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    ours, theirs = weights(run.path / "model"), weights(two["folder"] / "uninterrupted" / "model")
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert [line["step"] for line in run.metrics()] == list(range(1, 94))
+
+
+def test_one_process_that_fails_does_not_leave_the_other_waiting(tiny: Any, base: Path, tmp_path: Path) -> None:
+    data = tiny.write_rows(tmp_path / "rows.jsonl", tiny.uneven_rows(24))
+    settings = {"model_name_or_path": base, "dataset_name": data, "output_dir": tmp_path / "run"}
+    arguments = ["sft", *tiny.settings(**settings, per_device_train_batch_size=4)]
+    began = time.monotonic()
+    _, _, told = drive(tmp_path, [{"name": "run", "arguments": arguments, "spoil": ["error", 1]}])
+    assert time.monotonic() - began < 60
+    assert told.count("process 1: this is a defect of poise: ArithmeticError: the sky fell") == 1
+    assert Run(tmp_path / "run").manifest["error"] == "ArithmeticError: the sky fell"
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+@pytest.mark.parametrize("hands", [1, 2, 3, 8])
+def test_rows_are_dealt_once_each_and_evenly(hands: int) -> None:
+    lengths = [9, 1, 7, 3, 5, 2, 8]
+    rows = [Row(str(length), (Segment(np.zeros(length, np.int32), np.ones(length, np.bool_)),)) for length in lengths]
+    dealt = shares(rows, lambda row: row.tokens, hands)
+    assert len(dealt) == hands
+    assert sorted(row.tokens for share in dealt for row in share) == sorted(lengths)
+    assert all(share == [row for row in rows if row in share] for share in dealt)
+    most = max(sum(row.tokens for row in share) for share in dealt)
+    assert most <= 4 / 3 * max(sum(lengths) / hands, max(lengths))
