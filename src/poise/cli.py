@@ -212,7 +212,7 @@ def _leave_others(code: object) -> None:
     With torch 2.13 and gloo, 3 of 8 runs that had succeeded were aborted by such a thread while Python ended.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)

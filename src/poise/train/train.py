@@ -136,14 +136,15 @@ def _outcome_told(run: Run) -> Generator[None]:
 
 
 def _without_another(run: Run) -> PoiseError:
-    """Say that training cannot go on without a process that ended; why it did stands in the manifest if it knew."""
-    message = (
-        "another process of this run ended, and without it training cannot go on; its own message says why\n"
-        "    to do:  if it left none it was killed: by a lack of memory, or with its machine. --resume goes on"
+    """Say that training cannot go on without a process that ended, unless it has said why, which the manifest shows."""
+    message = "another process of this run ended without a word, and training cannot go on without it"
+    if run.manifest.get("status") != "running":
+        return StoppedElsewhere(message, ResourceError.exit_code)
+    run.update_manifest(status="failed", error=message)
+    return ResourceError(
+        f"{message}\n    why:    it was killed: by the system for want of memory, or with its machine\n"
+        "    to do:  see what the launcher says of it; --resume goes on from the newest checkpoint"
     )
-    if run.manifest.get("status") == "running":
-        run.update_manifest(status="failed", error="another process of this run ended without a word")
-    return agreed(ResourceError(message))
 
 
 def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -> None:
@@ -403,7 +404,14 @@ def training_arguments(recipe: Recipe, run: Run, hardware: Hardware) -> Training
     }
     if processes.count() > 1:  # every pass reaches every trained weight; to look for others costs time in each
         chosen.setdefault("ddp_find_unused_parameters", False)
-    return TrainingArguments(**chosen)
+    arguments = TrainingArguments(**chosen)
+    if arguments.n_gpu > 1:  # transformers would copy the model to all of them in every step
+        progress.say(
+            f"note: one of {arguments.n_gpu} GPUs is used; for all of them, start "
+            f"torchrun --nproc-per-node {arguments.n_gpu} -m poise {recipe.verb} …"
+        )
+        arguments._n_gpu = 1  # pyright: ignore[reportPrivateUsage]
+    return arguments
 
 
 def _loop(trainer: PoiseTrainer, run: Run, checkpoint: Path | None) -> None:
