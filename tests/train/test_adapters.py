@@ -50,10 +50,10 @@ def logps(model: Any, rows: list[Row], *, shared: bool = False) -> torch.Tensor:
 
 
 def stored(store: Path, rows: list[Row]) -> torch.Tensor:
-    from safetensors.numpy import load_file
+    from poise.train.store import Store
 
-    (file,) = (store / "reference").glob("*.safetensors")
-    by_row = load_file(file)
+    (folder,) = (store / "reference").iterdir()
+    by_row, _ = Store(folder).read([row.digest() for row in rows])
     return torch.from_numpy(np.concatenate([by_row[row.digest()] for row in rows]))
 
 

@@ -292,4 +292,4 @@ def test_recomputing_activations_takes_less_memory(tuning: str, tiny: Any, wide:
         in_a_process(tiny, "sft", 0, **keys, activation_checkpointing=on, output_dir=tmp_path / f"{on}")["peak"]
         for on in (False, True)
     )
-    assert kept - recomputed > 100 * 2**20
+    assert kept - recomputed > 50 * 2**20
