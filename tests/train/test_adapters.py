@@ -53,7 +53,7 @@ def stored(store: Path, rows: list[Row]) -> torch.Tensor:
     from poise.train.store import Store
 
     (folder,) = (store / "reference").iterdir()
-    by_row, _ = Store(folder).read([row.digest() for row in rows])
+    by_row = Store(folder).read([row.digest() for row in rows])
     return torch.from_numpy(np.concatenate([by_row[row.digest()] for row in rows]))
 
 
