@@ -54,6 +54,8 @@ def spoil(how, rank):
             return logps
         if how == "error":
             raise ArithmeticError("the sky fell")
+        if how == "kill":
+            os.kill(os.getpid(), 9)
         return replace(logps, values=logps.values * float(how))
     Scorer.forward = spoiled
     return forward
@@ -165,16 +167,16 @@ def test_the_main_process_alone_writes_and_speaks(two: dict[str, Any], train_run
     result = json.loads(two["out"].strip().splitlines()[-1])
     assert two["out"].count('"verb": "dpo"') == 1
     assert result["status"] == run.manifest["status"] == "done"
-    assert run.ledger()["in"] == 18
+    assert run.ledger()["in"] == 23
     lines = (run.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 1]
     assert {path.name for path in run.path.iterdir()} == {
         "manifest.json", "recipe.resolved.yaml", "ledger.jsonl", "ledger.json", "metrics.jsonl", "samples.jsonl",
-        "evidence.json", "answers", "model", "report.html",
+        "evidence.json", "answers", "checkpoints", "model", "report.html",
     }  # fmt: skip
     assert two["told"].count("· cpu, float32 weights") == len(two["codes"][0]) - 2
     one = train_run(
-        "dpo", two["folder"] / "data" / "everything", learning_rate=3e-4, per_device_train_batch_size=8, max_steps=1,
+        "dpo", two["folder"] / "data" / "everything", **STEPS, per_device_train_batch_size=8, max_steps=1,
         dataset_test_split="test", eval_strategy="steps", eval_steps=1,
     )  # fmt: skip
     ours, theirs = run.metrics()[0], one.metrics()[0]
@@ -185,7 +187,7 @@ def test_the_main_process_alone_writes_and_speaks(two: dict[str, Any], train_run
 
 
 def test_processes_share_the_reference_pass_and_its_store(two: dict[str, Any]) -> None:
-    assert Run(two["folder"] / "everything").manifest["reference"]["computed"] == 18
+    assert Run(two["folder"] / "everything").manifest["reference"]["computed"] == 23 - 5
     files = list((two["folder"] / "store").glob("reference/*/*.safetensors"))
     assert len(files) == 2
     swept = Run(two["folder"] / "beta").manifest["reference"]
@@ -235,16 +237,52 @@ def test_a_stopped_run_of_two_processes_resumes_to_the_same_weights(
     assert [line["step"] for line in run.metrics()] == list(range(1, 94))
 
 
-def test_one_process_that_fails_does_not_leave_the_other_waiting(tiny: Any, base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "said", "kept"),
+    [
+        (
+            "error",
+            "process 1: this is a defect of poise: ArithmeticError: the sky fell",
+            "ArithmeticError: the sky fell",
+        ),
+        (
+            "kill",
+            "error: another process of this run ended without a word",
+            "another process of this run ended without a word, and training cannot go on without it",
+        ),
+    ],
+)
+def test_one_process_that_fails_does_not_leave_the_other_waiting(
+    how: str, said: str, kept: str, tiny: Any, base: Path, tmp_path: Path
+) -> None:
     data = tiny.write_rows(tmp_path / "rows.jsonl", tiny.uneven_rows(24))
     settings = {"model_name_or_path": base, "dataset_name": data, "output_dir": tmp_path / "run"}
     arguments = ["sft", *tiny.settings(**settings, per_device_train_batch_size=4)]
     began = time.monotonic()
-    _, _, told = drive(tmp_path, [{"name": "run", "arguments": arguments, "spoil": ["error", 1]}])
+    _, _, told = drive(tmp_path, [{"name": "run", "arguments": arguments, "spoil": [how, 1]}])
     assert time.monotonic() - began < 60
-    assert told.count("process 1: this is a defect of poise: ArithmeticError: the sky fell") == 1
-    assert Run(tmp_path / "run").manifest["error"] == "ArithmeticError: the sky fell"
+    assert told.count(said) == told.count("error: ") == 1, told
+    assert Run(tmp_path / "run").manifest["error"] == kept
     assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_one_process_uses_one_of_several_gpus_and_says_so(
+    tiny: Any, train_run: Any, losses: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """transformers would run one copy of the model on each in one process, and multiply the batch."""
+    from transformers import TrainingArguments
+
+    expected = losses(train_run("sft", tiny.uneven_rows(8), "one", per_device_train_batch_size=4))
+    after_init = TrainingArguments.__post_init__
+
+    def with_four(self: TrainingArguments) -> None:
+        after_init(self)
+        self._n_gpu = 4
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", with_four)
+    run = train_run("sft", tiny.uneven_rows(8), "four", per_device_train_batch_size=4)
+    assert losses(run) == expected
+    assert "note: one of 4 GPUs is used; for all of them, start torchrun --nproc-per-node 4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("hands", [1, 2, 3, 8])
