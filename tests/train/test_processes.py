@@ -277,7 +277,7 @@ def test_one_process_uses_one_of_several_gpus_and_says_so(
 
     def with_four(self: TrainingArguments) -> None:
         after_init(self)
-        self._n_gpu = 4
+        self._n_gpu = 4  # pyright: ignore[reportPrivateUsage]
 
     monkeypatch.setattr(TrainingArguments, "__post_init__", with_four)
     run = train_run("sft", tiny.uneven_rows(8), "four", per_device_train_batch_size=4)

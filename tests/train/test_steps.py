@@ -60,6 +60,7 @@ def test_continued_pretraining_joins_nothing_across_packed_documents(tiny: Any, 
     from transformers import AutoModelForCausalLM
 
     from poise.batch.batch import make_batch
+    from poise.batch.row import Row
     from poise.batch.score import Scorer
     from poise.recipe import load_recipe
     from poise.train.train import prepare
@@ -72,7 +73,7 @@ def test_continued_pretraining_joins_nothing_across_packed_documents(tiny: Any, 
     assert len(packed) < len(texts)
     assert all(row.tokens <= 32 for row in packed)
     scorer = Scorer(AutoModelForCausalLM.from_pretrained(base).eval())
-    apart = {row.id: row for row in prepared.renderer.rows(prepared.loaded.train)}
+    apart = {row.id: row for row in prepared.renderer.rows(prepared.loaded.train) if isinstance(row, Row)}
     for row in packed:
         with torch.no_grad():
             together = scorer(make_batch([row])).values
