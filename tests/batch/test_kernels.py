@@ -126,6 +126,8 @@ def test_16_bits_are_attended_in_float32_on_the_cpu() -> None:
     layout = LAYOUTS["two pairs"]
     query, key, value = (each.detach().bfloat16() for each in heads(layout, torch.float32))
     ours = sdpa(query, key, value, layout, Rule())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sdpa(query, key, value, layout, Rule()), ours)
     exact = spelled_out(query.float(), key.float(), value.float(), layout, Rule())
     assert ours.dtype == torch.bfloat16
     torch.testing.assert_close(ours, exact.bfloat16(), rtol=0, atol=0.01)

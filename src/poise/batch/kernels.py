@@ -8,6 +8,7 @@
 Shapes: query (1, heads, tokens, dim), key and value (1, kv heads, tokens, dim) -> (1, heads, tokens, dim).
 """
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,9 +58,10 @@ def sdpa(query: Tensor, key: Tensor, value: Tensor, layout: Layout, rule: Rule) 
         causal = not layout.ancestors[same[0]] and (rule.window is None or rule.window >= k.shape[2])
         needed = not causal and (q.shape[2] > 1 or rule.window is not None)
         mask = layout.mask(q.shape[2], k.shape[2], rule.window, q.device) if needed else None
-        found = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=rule.dropout, is_causal=causal, scale=rule.scaling
-        )
+        with _as_it_is(q):
+            found = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=rule.dropout, is_causal=causal, scale=rule.scaling
+            )
         for index, output in zip(same, found.split(1), strict=True):
             outputs[index] = output
     return torch.cat(outputs, dim=2).to(dtype)
@@ -150,6 +152,12 @@ def _misses(kernel: KernelName, device: torch.device, dtype: torch.dtype, config
     if not package and getattr(text, "attention_dropout", 0.0):
         return "the model drops attention weights, and flash-attn is not installed"
     return None
+
+
+def _as_it_is(values: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Keep autocast on the CPU from rounding what was widened."""
+    on_cpu = values.device.type == "cpu"
+    return torch.autocast("cpu", enabled=False) if on_cpu else contextlib.nullcontext()
 
 
 def _by_segment(
