@@ -56,9 +56,14 @@ class NoRoomError(ResourceError):
         )
 
 
-@contextlib.contextmanager
-def room_for(rows: Sequence[Row], size: int, *, can_retry: bool = True) -> Generator[None]:
+def room_for(rows: Sequence[Row], size: int, *, can_retry: bool = True) -> contextlib.AbstractContextManager[None]:
     """Turn an allocator's failure inside the block into NoRoomError, which holds on to no tensor."""
+    return _instead_of_failing(lambda said: NoRoomError(rows, size, said, can_retry=can_retry))
+
+
+@contextlib.contextmanager
+def _instead_of_failing(told: Callable[[str], ResourceError]) -> Generator[None]:
+    """Raise what `told` makes of an allocator's message in place of its failure; other errors pass."""
     said = None
     try:
         yield
@@ -67,7 +72,7 @@ def room_for(rows: Sequence[Row], size: int, *, can_retry: bool = True) -> Gener
             raise
         said = _let_go(error)
     if said is not None:  # outside the handler, or the new error would carry the old one and its graph
-        raise NoRoomError(rows, size, said, can_retry=can_retry)
+        raise told(said)
 
 
 def fitting(attempt: Callable[[int], T], tokens: int, again: Callable[[int, str], None]) -> T:
@@ -92,22 +97,15 @@ def fitting(attempt: Callable[[int], T], tokens: int, again: Callable[[int, str]
         collect()
 
 
-@contextlib.contextmanager
-def told_plainly() -> Generator[None]:
+def told_plainly() -> contextlib.AbstractContextManager[None]:
     """Say of memory that ran out anywhere else what can be done about it."""
-    said = None
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        said = _let_go(error)
-    if said is not None:
-        raise ResourceError(
+    return _instead_of_failing(
+        lambda said: ResourceError(
             f"out of memory outside the passes over rows: {said}\n"
             "    why:    the weights, their gradients or the optimizer's state do not fit\n"
             "    to do:  use_peft=true (on CUDA with load_in_4bit=true), torch_dtype=bfloat16, or a smaller model"
         )
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
