@@ -145,6 +145,16 @@ class Batch:
         named = {name: getattr(self, name) for name in ("chosen", "rejected", "labeled", "desirable", "mismatched")}
         return Logps(values, self.owners, len(self.layout.lengths), **named, collision=collision)
 
+    def filled(self, multiple: int) -> "Batch":
+        """Add a segment of tokens that nobody sees and no loss counts, so that all come to a multiple of `multiple`."""
+        missing = -self.tokens % multiple
+        if not missing:
+            return self
+        layout = Layout([*self.layout.lengths, missing], [*self.layout.ancestors, ()])
+        more = torch.arange(missing, device=self.input_ids.device)
+        ids, positions = torch.cat([self.input_ids, torch.zeros_like(more)]), torch.cat([self.position_ids, more])
+        return replace(self, layout=layout, input_ids=ids, position_ids=positions)
+
     def to(self, device: torch.device | str) -> "Batch":
         """Move the tensors to a device."""
         moved = {name: getattr(self, name).to(device) for name in _TENSORS}

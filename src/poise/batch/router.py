@@ -66,8 +66,9 @@ class Router:
     def of_batch(self, logits: Sequence[Tensor], batch: Batch) -> Routing:
         """Sum up router logits, (tokens, experts) for each layer; a token weighs as many sequences as hold it.
 
-        Answers of other rows, which only serve an estimate, weigh nothing.
+        Answers of other rows, which only serve an estimate, weigh nothing. Tokens after those of the batch are filling.
         """
+        logits = [layer[: batch.tokens] for layer in logits]
         wide = torch.float64 if logits[0].dtype == torch.float64 else torch.float32
         held = torch.tensor(sequences_through(batch.layout, batch.mismatched.tolist()), dtype=wide)
         weights = held.repeat_interleave(torch.tensor(batch.layout.lengths)).to(logits[0].device)

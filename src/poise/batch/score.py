@@ -31,7 +31,9 @@ from poise.errors import ModelError
 
 CHUNK_ELEMENTS = 1 << 23
 """Logits held at once: 32 MiB in float32."""
-
+TOKENS_STEP = 64
+"""On the CPU oneDNN compiles a 16-bit product anew for every number of tokens, which takes as long as the product of
+1,000 tokens and keeps about 0.7 MB. Filled up to multiples of this, few numbers occur."""
 
 Way = Literal["shared", "packed", "alone"]
 """How sequences are computed: prefixes once; side by side, each with its own copy of the prefix; one after another."""
@@ -118,9 +120,10 @@ class Scorer(nn.Module):
 
     def _flat(self, batch: Batch) -> _Scored:
         """Score in one pass; ModelError where a layer computed past the segments."""
-        before, batch.layout.kernel = batch.layout.attended, self.kernel
-        scored = self._projected(batch, position_ids=batch.position_ids[None], segments=batch.layout)
-        attended, layers = batch.layout.attended - before, self.config.get_text_config().num_hidden_layers
+        laid = batch.filled(TOKENS_STEP) if _compiles_each_shape(self.device, self.causal_lm.dtype) else batch
+        before, laid.layout.kernel = laid.layout.attended, self.kernel
+        scored = self._projected(batch, laid, position_ids=laid.position_ids[None], segments=laid.layout)
+        attended, layers = laid.layout.attended - before, self.config.get_text_config().num_hidden_layers
         if attended < layers:
             raise ModelError(
                 f"{layers - attended} of {layers} layers do not attend through {NAME}: they would mix rows"
@@ -141,9 +144,12 @@ class Scorer(nn.Module):
         scored = [score(make_batch([sequence]).to(batch.input_ids.device)) for sequence in sequences]
         return _in_order(_joined(scored), batch)
 
-    def _projected(self, batch: Batch, **keywords: Any) -> _Scored:
-        """Score by the decoder's hidden states, which the projection here turns into log-probabilities."""
-        output = self._run(decoder_of(self.causal_lm), batch, keywords)
+    def _projected(self, batch: Batch, laid: Batch | None = None, **keywords: Any) -> _Scored:
+        """Score by the decoder's hidden states, which the projection here turns into log-probabilities.
+
+        `laid` is what the decoder sees, where that is more than the batch.
+        """
+        output = self._run(decoder_of(self.causal_lm), laid or batch, keywords)
         if not hasattr(output, "last_hidden_state"):
             raise ModelError("the model's decoder returns no hidden states")
         hidden = output.last_hidden_state[0, batch.predictors]
@@ -226,10 +232,14 @@ def token_logps(
     head = model.get_output_embeddings()
     scale, cap = _logit_transform(model)
     if type(head) is nn.Linear:
-        dtype = torch.get_autocast_dtype(hidden.device.type) if _autocasts(hidden) else hidden.dtype
+        dtype = _product_dtype(hidden.device, hidden.dtype)
+        missing = -len(targets) % TOKENS_STEP if _compiles_each_shape(hidden.device, hidden.dtype) else 0
+        states, ids = (
+            (F.pad(hidden, (0, 0, 0, missing)), F.pad(targets, (0, missing))) if missing else (hidden, targets)
+        )
         with torch.autocast(hidden.device.type, enabled=False):
-            projected = _ChunkedLogps.apply(hidden, head.weight, head.bias, targets, scale, cap, dtype, with_collision)
-        values, collision = cast("tuple[Tensor, Tensor]", projected)
+            projected = _ChunkedLogps.apply(states, head.weight, head.bias, ids, scale, cap, dtype, with_collision)
+        values, collision = (each[: len(targets)] for each in cast("tuple[Tensor, Tensor]", projected))
     else:
         parts = [
             cast(
@@ -360,7 +370,7 @@ def _picked(logits: Tensor, ids: Tensor, with_collision: bool) -> tuple[Tensor, 
 
 
 def _chunks(hidden: Tensor, targets: Tensor, vocabulary: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    size = max(64, CHUNK_ELEMENTS // vocabulary)
+    size = max(TOKENS_STEP, CHUNK_ELEMENTS // vocabulary // TOKENS_STEP * TOKENS_STEP)
     return hidden.split(size), targets.split(size)
 
 
@@ -383,5 +393,10 @@ def _at_least_float32(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def _autocasts(values: Tensor) -> bool:
-    return torch.is_autocast_enabled(values.device.type)
+def _product_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """Return what products of values in `dtype` are computed in, which autocast may change."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
+
+
+def _compiles_each_shape(device: torch.device, dtype: torch.dtype) -> bool:
+    return device.type == "cpu" and _product_dtype(device, dtype) in (torch.bfloat16, torch.float16)
