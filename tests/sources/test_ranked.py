@@ -121,12 +121,13 @@ def test_what_poise_writes_it_reads_again(jsonl: Write) -> None:
 
 
 def test_curated_answers_keep_their_order(jsonl: Write, tmp_path: Any) -> None:
+    from poise.curate.curation import Curation
     from poise.curate.pipeline import curate
 
     row = {"prompt": "Hi", "answers": TEXTS, "scores": [1, 9, 5]}
     path = jsonl(row, row)
-    assert curate(tmp_path / "data.jsonl", tmp_path / "out")["used"] == 1
-    assert read(str(tmp_path / "out" / "data.jsonl")).id == read_first(path).id
+    assert curate(Curation(out=str(tmp_path / "out"), sources=({"path": path},)))["used"] == 1
+    assert read(str(tmp_path / "out")).id == read_first(path).id
 
 
 def read_first(path: str) -> RankedAnswers:

@@ -72,3 +72,28 @@ def read_dataset(place: str, dataset: Any) -> Iterator[Read]:
 def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def download(name: str, file: str, revision: str | None = None) -> Path:
+    """Download one file of a dataset repository, or find it in the local cache."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, file, repo_type="dataset", revision=revision))
+    except Exception as error:
+        raise DataError(
+            f"{name}: {file} was not loaded from the Hugging Face Hub\n"
+            f"    why:    {_reason(error)}\n"
+            f"    to do:  check the revision {revision!r}, the network and your login; or download the files and name "
+            "their folder as `path`"
+        ) from None
+
+
+def commit_of(name: str, revision: str | None = None) -> str | None:
+    """Return the commit that a revision of a dataset means now; None where the Hub cannot be asked."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().dataset_info(name, revision=revision, timeout=10).sha
+    except Exception:
+        return None

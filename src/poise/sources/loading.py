@@ -44,19 +44,20 @@ def load(
     columns fit several shapes the most specific wins, and one that becomes a `prefer` wins over the others.
     """
     source = source_name(spec)
-    tables, wanted = tables_of(spec)
-    loaded = Loaded([], Counter({source: 0}), [])
+    tables, wanted = tables_of(spec, prefer.kind if prefer else None)
+    loaded = Loaded([], Counter() if any(table.curated for table in tables) else Counter({source: 0}), [])
     file_problems: list[Problem] = []
     row_problems: list[Problem] = []
     for table, rows in groupby(wanted.cut(_rows(tables, file_problems)), key=lambda row: row[0]):
         try:
-            for number, outcome in _outcomes(rows, table, spec, prefer):
-                loaded.rows_in[source] += 1
+            for number, outcome, columns in _outcomes(rows, table, spec, prefer):
                 lineage = f"{table.name}:{number}"
+                source, before = _origin(columns) if table.curated else (source, ())
+                loaded.rows_in[source] += 1
                 if isinstance(outcome, NothingToLearn):
                     loaded.drops.append(Drop("load", source, lineage, outcome.reason, evidence=outcome.evidence))
                 elif not isinstance(outcome, RowError):
-                    loaded.examples.append(replace(outcome, source=source, lineage=(lineage,)))
+                    loaded.examples.append(replace(outcome, source=source, lineage=(lineage, *before)))
                 elif on_bad_row == "drop":
                     loaded.drops.append(
                         Drop("load", source, lineage, outcome.reason, evidence=_printable(outcome.what))
@@ -88,7 +89,7 @@ def _rows(tables: Sequence[Table], problems: list[Problem]) -> Iterator[TableRow
 
 def _outcomes(
     rows: Iterable[TableRow], table: Table, spec: SourceSpec, prefer: type[Example] | None
-) -> Iterator[tuple[int, Outcome]]:
+) -> Iterator[tuple[int, Outcome, "dict[str, Any] | RowError"]]:
     """Decide the shape from the first readable rows, then turn each row into what becomes of it."""
     rest = iter(rows)
     head: list[TableRow] = []
@@ -100,11 +101,19 @@ def _outcomes(
     if samples:
         shape = _shape(samples, table, spec, prefer)
         for _, number, columns in chain(head, rest):
-            yield number, columns if isinstance(columns, RowError) else _read(shape, _selected(columns, spec))
+            outcome = columns if isinstance(columns, RowError) else _read(shape, _selected(columns, spec))
+            yield number, outcome, columns
     else:
         for _, number, columns in head:
             assert isinstance(columns, RowError)
-            yield number, columns
+            yield number, columns, columns
+
+
+def _origin(columns: "dict[str, Any] | RowError") -> tuple[str, tuple[str, ...]]:
+    """Return the source of a curated row, and where it stood there."""
+    if isinstance(columns, RowError):
+        return "?", ()
+    return str(columns.get("source", "?")), tuple(columns.get("lineage") or ())
 
 
 def _read(shape: Shape, columns: dict[str, Any]) -> Outcome:

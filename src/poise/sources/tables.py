@@ -12,6 +12,8 @@ from poise.sources.hub import disk_splits, hub_splits, is_saved, read_dataset
 from poise.sources.opening import Read
 from poise.sources.spec import Slice, SourceSpec, parse_split
 
+CURATION = "curation.json"
+"""The manifest of a folder that `poise curate` wrote."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -24,6 +26,8 @@ class Table:
     place: str
     """As the user gave it, for errors."""
     read: Callable[[], Iterator[Read]]
+    curated: bool = False
+    """Whether `poise curate` wrote it: its rows say themselves which source they came from."""
 
 
 def source_name(spec: SourceSpec) -> str:
@@ -32,8 +36,11 @@ def source_name(spec: SourceSpec) -> str:
     return path.resolve().name if path else spec.name
 
 
-def tables_of(spec: SourceSpec) -> tuple[list[Table], Slice]:
-    """Find the tables of a source, and the slice that is still to be cut from their rows."""
+def tables_of(spec: SourceSpec, kind: str | None = None) -> tuple[list[Table], Slice]:
+    """Find the tables of a source, and the slice that is still to be cut from their rows.
+
+    Of a folder that `poise curate` wrote, which has a table for each kind of Example, those of `kind` where it has any.
+    """
     path = _local(spec.name)
     if path is None:
         if _is_hub_id(spec.name):
@@ -43,11 +50,20 @@ def tables_of(spec: SourceSpec) -> tuple[list[Table], Slice]:
     split, wanted = (None, Slice()) if spec.split is None else parse_split(spec.split)
     if path.is_dir() and is_saved(path):
         return _datasets_tables(path.resolve().name, spec.name, disk_splits(path, split)), wanted
+    if (path / CURATION).is_file():
+        return _curated_tables(path, split, kind), wanted
     if path.is_dir():
         folder = path.resolve().name
         files = files_of(path, split)
         return [_file_table(file, f"{folder}/{file.relative_to(path).as_posix()}") for file in files], wanted
     return [_one_file(path, split)], wanted
+
+
+def _curated_tables(path: Path, split: str | None, kind: str | None) -> list[Table]:
+    folder, data = path.resolve().name, path / "data"
+    files = files_of(data, split)
+    tables = [_file_table(file, f"{folder}/{file.relative_to(data).as_posix()}", curated=True) for file in files]
+    return [table for table in tables if f"/{kind}/" in table.name] or tables
 
 
 def _one_file(path: Path, split: str | None) -> Table:
@@ -63,8 +79,8 @@ def _one_file(path: Path, split: str | None) -> Table:
     return _file_table(path, path.name)
 
 
-def _file_table(path: Path, name: str) -> Table:
-    return Table(name, str(path), lambda: read_file(path))
+def _file_table(path: Path, name: str, *, curated: bool = False) -> Table:
+    return Table(name, str(path), lambda: read_file(path), curated)
 
 
 def _datasets_tables(name: str, place: str, splits: dict[str, object]) -> list[Table]:

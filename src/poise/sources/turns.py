@@ -120,6 +120,12 @@ def _value(columns: Columns, name: str) -> Any:
 def _text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise _wrong_type(where, value, "text")
+    refuse_surrogates(value, where)
+    return value
+
+
+def refuse_surrogates(value: str, where: str) -> None:
+    """Raise RowError for text that has no UTF-8 form."""
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -130,7 +136,6 @@ def _text(value: object, where: str) -> str:
             "half of a pair is no character: it has no UTF-8 form and no tokenizer can read it",
             "write the character itself, or both halves of the pair",
         ) from None
-    return value
 
 
 def _messages(values: list[Any], name: str) -> tuple[Message, ...]:

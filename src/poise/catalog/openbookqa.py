@@ -1,0 +1,26 @@
+"""OpenBookQA: science questions to which an elementary fact must be applied (Mihaylov et al. 2018, arXiv:1809.02789).
+
+https://huggingface.co/datasets/allenai/openbookqa
+
+    {"id": "7-980", "question_stem": "The sun is responsible for", "answerKey": "D",
+     "choices": {"text": ["puppies learning new tricks", …, "plants sprouting, …"], "label": ["A", "B", "C", "D"]}}
+"""
+
+from poise.catalog._choices import ask, labels_and_texts, right_choice
+from poise.examples import Conversation
+from poise.sources.dataset import About, Probability, SourceRow
+
+ABOUT = About(
+    hub="allenai/openbookqa",
+    config="main",
+    columns={"question_stem": str, "choices": {"text": [str], "label": [str]}, "answerKey": str},
+    licence="unknown",
+    confidence=3,
+)
+
+
+def read(row: SourceRow, *, letter_only: Probability = 0.5) -> Conversation:
+    """Ask for the right choice and, with the probability `letter_only`, for nothing but its letter."""
+    labels, texts = labels_and_texts(row["choices"], "choices")
+    right = right_choice(row["answerKey"], labels, "answerKey")
+    return ask(row["question_stem"], texts, right, letter_only=row.chance.random() < letter_only)
