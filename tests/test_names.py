@@ -26,8 +26,8 @@ def test_a_module_is_loaded_by_its_name() -> None:
 
 
 def test_a_miss_names_the_near_one() -> None:
-    with pytest.raises(KeyError, match=r"there is no poise\.curate\.dedupliate; did you mean 'deduplicate'\?"):
-        load_named("poise.curate", "dedupliate")
+    with pytest.raises(KeyError, match=r"there is no poise\.curate\.enigne; did you mean 'engine'\?"):
+        load_named("poise.curate", "enigne")
 
 
 @pytest.mark.parametrize("package", ["poise.nothing", "poise.names"])

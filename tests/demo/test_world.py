@@ -2,7 +2,7 @@
 
 import pytest
 
-from poise.curate.decontaminate import Leaks, normalised
+from poise.curate.texts import normalised, user_turns
 from poise.demo.world import POLITE_MARK, World, make_world
 
 
@@ -26,9 +26,10 @@ def test_another_seed_gives_another_world() -> None:
 
 
 def test_no_test_question_is_taught(world: World) -> None:
-    leaks = Leaks(str(question["prompt"]) for question in world.questions())
-    taught = (*world.documents(), *world.conversations(), *world.pairs())
-    assert [example for example in taught if leaks.judge(example)] == []
+    asked = {normalised(str(question["prompt"])) for question in world.questions()}
+    turns = [turn for example in (*world.conversations(), *world.pairs()) for turn in user_turns(example)]
+    taught = {normalised(text) for text in (*turns, *(document.text for document in world.documents()))}
+    assert len(asked) > 50 and len(taught) > 50 and not asked & taught
 
 
 def test_every_fact_is_asked_for_knowledge_and_for_manners(world: World) -> None:

@@ -19,7 +19,8 @@ from poise.examples import Message
 from poise.names import did_you_mean
 
 if TYPE_CHECKING:
-    from transformers import AddedToken, PreTrainedTokenizerBase
+    from tokenizers import AddedToken
+    from transformers import PreTrainedTokenizerBase
 
 TEMPLATES = Path(__file__).parent / "templates"
 OWN, INLINE = "the tokenizer's own", "the recipe's"
@@ -189,7 +190,7 @@ class _Preparation:
 
     def _ensure_token(self, text: str) -> None:
         """Make sure that text is encoded as one special token."""
-        from transformers import AddedToken
+        from tokenizers import AddedToken
 
         if self._is_token(text):
             return

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poise import progress
+from poise.curate.curation import Curation, SourceEntry
 from poise.curate.pipeline import curate
 from poise.demo.world import World, make_world
 from poise.errors import RunError
@@ -97,9 +98,14 @@ def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def _curate(folder: Path) -> None:
     """Remove copies and rows that give the test away; 20 and 10 of them were planted."""
     for name in ("documents", "conversations", "pairs"):
-        counts = curate(folder / "raw" / f"{name}.jsonl", folder / "data" / name, test=folder / "questions.jsonl")
-        told = ", ".join(f"{reason} ({count})" for reason, count in counts["dropped"].items()) or "nothing"
-        progress.say(f"curate {name}: {counts['in']} rows in, {counts['used']} kept, dropped: {told}")
+        questions = {"name": "questions", "path": str(folder / "questions.jsonl")}
+        curate(
+            Curation(
+                out=str(folder / "data" / name),
+                sources=(SourceEntry(path=str(folder / "raw" / f"{name}.jsonl"), on_bad_row="drop"),),
+                steps=({"exact": {"key": "row"}}, {"decontaminate": {"benchmarks": [questions]}}),
+            )
+        )
 
 
 def _make_base_model(folder: Path, seed: int) -> None:
@@ -151,7 +157,7 @@ def _write_recipe(verb: str, folder: Path, seed: int, ruin: bool) -> None:
     rows = {"cpt": "documents", "sft": "conversations", "dpo": "pairs"}[verb]
     values: dict[str, Any] = {
         "model_name_or_path": str(before),
-        "dataset_name": str(folder / "data" / rows / "data.jsonl"),
+        "dataset_name": str(folder / "data" / rows),
         "questions": str(folder / "questions.jsonl"),
         "output_dir": str(folder / verb),
         **SHARED,

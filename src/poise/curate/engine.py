@@ -1,0 +1,120 @@
+"""The table engine: Daft, embedded in this process or on a Ray cluster, by the few verbs that curation needs.
+
+Only operations that give one result for any order and number of partitions: scan, project, filter, map in batches,
+group by a key and take the smallest, semi- and anti-joins. No windows, no sorts, no positions.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from poise.errors import ResourceError
+
+Frame = Any
+"""A daft.DataFrame: lazy, and typed by its engine only."""
+BATCH_ROWS = 4096
+ROWS_FOR_PROCESSES = 20_000
+"""From so many rows on, Python functions run in processes of their own; below, starting them costs more."""
+
+
+class Engine:
+    """Tables of parquet files, lazily combined."""
+
+    def __init__(self, runner: Literal["native", "ray"] = "native", address: str | None = None) -> None:
+        self.runner = runner
+        os.environ["DO_NOT_TRACK"] = "true"
+        os.environ["DAFT_PROGRESS_BAR"] = "0"
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        import daft
+
+        self._daft = daft
+        if runner == "ray":
+            _need_ray()
+            daft.set_runner_ray(address=address, noop_if_initialized=True)
+        else:
+            os.environ["DAFT_RUNNER"] = "native"
+            daft.get_or_create_runner()
+        if daft.get_or_infer_runner_type() != runner:
+            raise ResourceError(f"engine: {runner}, but this process runs another already\n    to do:  start a new one")
+
+    def scan(self, files: Sequence[Path]) -> Frame:
+        """Read parquet files of one schema."""
+        return self._daft.read_parquet([str(file) for file in files])
+
+    def of(self, table: pa.Table) -> Frame:
+        """Take a table in memory."""
+        return self._daft.from_arrow(table)
+
+    def without(self, frame: Frame, ids: pa.Table) -> Frame:
+        """Leave out the rows whose `id` is in `ids`."""
+        return frame.join(self.of(ids.select(["id"])), on="id", how="anti") if len(ids) else frame
+
+    def only(self, frame: Frame, ids: pa.Table) -> Frame:
+        """Keep the rows whose `id` is in `ids`."""
+        return frame.join(self.of(ids.select(["id"])), on="id", how="semi")
+
+    def mapped(
+        self, frame: Frame, function: Callable[..., list[str | None]], inputs: Sequence[str], name: str, rows: int
+    ) -> Frame:
+        """Add a text column by a picklable function of whole columns (lists), in batches.
+
+        `rows` says about how many there are, which decides whether starting processes pays.
+        """
+        apart = rows >= ROWS_FOR_PROCESSES and self.runner == "native"
+        daft = self._daft
+
+        @daft.cls(use_process=apart, max_concurrency=os.cpu_count() if apart else None, name_override=name)
+        class Mapped:
+            def __init__(self, function: Callable[..., list[str | None]]) -> None:
+                self.function = function
+
+            @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=BATCH_ROWS)
+            def map(self, *columns: Any) -> Any:
+                return self.function(*(column.to_pylist() for column in columns))
+
+        return frame.with_column(name, Mapped(function).map(*(daft.col(each) for each in inputs)))
+
+    def joined_text(self, frame: Frame, columns: Sequence[str], name: str) -> Frame:
+        """Join text columns by a space into one."""
+        from daft.functions import concat_ws
+
+        return frame.with_column(name, concat_ws(" ", *(self._daft.col(each) for each in columns)))
+
+    def best(self, frame: Frame, key: str, rank: str) -> Frame:
+        """Return (key, best): the smallest rank of each key. Ranks are text that differs between rows."""
+        return frame.groupby(key).agg(self._daft.col(rank).min().alias("best"))
+
+    def losers(self, frame: Frame, key: str, rank: str) -> Frame:
+        """Return the rows that are not the best of their key, with `best`."""
+        return frame.join(self.best(frame, key, rank), on=key).where(self._daft.col(rank) != self._daft.col("best"))
+
+    def signed(self, frame: Frame, text: str, name: str, *, permutations: int, ngram: int, seed: int) -> Frame:
+        """Add MinHash signatures (permutations,) uint32 of word n-grams."""
+        from daft.functions import minhash
+
+        signature = minhash(
+            self._daft.col(text), num_hashes=permutations, ngram_size=ngram, seed=seed, hash_function="xxhash3_64"
+        )
+        return frame.with_column(name, signature)
+
+    def present(self, frame: Frame, column: str) -> Frame:
+        """Keep the rows where a column is not null."""
+        return frame.where(self._daft.col(column).not_null())
+
+    def collect(self, frame: Frame) -> pa.Table:
+        """Compute a frame; the order of its rows means nothing."""
+        return frame.to_arrow()
+
+
+def _need_ray() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("ray") is None:
+        raise ResourceError(
+            "engine: ray needs the package ray, which is not installed\n"
+            "    why:    the cluster's scheduler is an extra, because one machine does not need it\n"
+            "    to do:  pip install 'poise[cluster]', or leave engine out"
+        )

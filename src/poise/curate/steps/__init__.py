@@ -1,0 +1,1 @@
+"""Steps of a curation, one file each; the file name is the recipe's name."""

@@ -1,0 +1,67 @@
+"""The texts of an Example that curation compares: what is asked, what is answered, all of it."""
+
+import unicodedata
+
+from poise.examples import Conversation, Document, Example, LabeledConversation, Message, RankedAnswers
+
+
+def prompt_of(example: Example) -> tuple[Message, ...]:
+    """Return the messages that are given: a pair's prompt, a conversation's turns before its last answer."""
+    if isinstance(example, Document):
+        return ()
+    if isinstance(example, Conversation):
+        answers = [index for index, message in enumerate(example.messages) if message.role == "assistant"]
+        return example.messages[: answers[-1]] if answers else example.messages
+    return example.prompt
+
+
+def user_turns(example: Example) -> list[str]:
+    """Return every user turn, those within the answers too."""
+    return [message.content for message in _messages(example) if message.role == "user"]
+
+
+def system_turns(example: Example) -> list[str]:
+    """Return every system turn."""
+    return [message.content for message in _messages(example) if message.role == "system"]
+
+
+def answers(example: Example) -> list[str]:
+    """Return the assistant turns that training makes more likely: a pair's chosen ones, the best of a ranked list."""
+    if isinstance(example, Document):
+        return [example.text]
+    if isinstance(example, Conversation):
+        turns = example.messages
+    elif isinstance(example, LabeledConversation):
+        turns = example.messages if example.desirable else ()
+    elif isinstance(example, RankedAnswers):
+        turns = example.answers[example.ranks.index(min(example.ranks))]
+    else:
+        turns = example.chosen
+    return [message.content for message in turns if message.role == "assistant"]
+
+
+def whole_text(example: Example) -> str:
+    """Return all that is trained on or given, turn after turn: what near-duplicates are told by."""
+    if isinstance(example, Document):
+        return example.text
+    return "\n".join(message.content for message in (*prompt_of(example), *_continued(example)))
+
+
+def normalised(text: str) -> str:
+    """Return the form that keys compare: composed characters, no case, every run of white space one space."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _continued(example: Example) -> tuple[Message, ...]:
+    """Return what follows `prompt_of` in the answer that is wanted."""
+    if isinstance(example, Document):
+        return ()
+    if isinstance(example, Conversation | LabeledConversation):
+        return example.messages[len(prompt_of(example)) :]
+    if isinstance(example, RankedAnswers):
+        return example.answers[example.ranks.index(min(example.ranks))]
+    return example.chosen
+
+
+def _messages(example: Example) -> tuple[Message, ...]:
+    return () if isinstance(example, Document) else (*prompt_of(example), *_continued(example))

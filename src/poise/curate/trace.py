@@ -1,0 +1,113 @@
+"""The passport of a row: where it came from, what every stage decided about it, and which rows lost to it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from poise.curate.arrow import compute as pc
+from poise.curate.pipeline import STAGES
+from poise.curate.write import LEDGER, MANIFEST
+from poise.errors import RunError
+from poise.names import did_you_mean
+
+NEIGHBOURS = 20
+
+
+def trace(out: Path, row_id: str) -> list[dict[str, Any]]:
+    """Return what is known of every row whose id, content hash or place (`source@file:row`) is `row_id`."""
+    manifest = manifest_of(out)
+    ledger = pq.read_table(out / LEDGER)
+    rows = _rows(out, manifest, row_id)
+    never_made = [{"id": None, **row} for row in _at(ledger, row_id)]
+    if not rows and not never_made:
+        raise _not_found(out, manifest, row_id)
+    return [_passport(out, manifest, ledger, row) for row in rows] + never_made
+
+
+def told(passport: dict[str, Any]) -> str:
+    """Write a passport for a person."""
+    if passport["id"] is None:
+        return f"{passport['source']}@{passport['place']}: dropped by {passport['stage']}: {_reason(passport)}"
+    lines = [passport["id"], f"    from:   {passport['source']}, {', '.join(passport['lineage'])}"]
+    lines += [f"    {each['stage'] + ':':<20} {each['decision']}" for each in passport["decisions"]]
+    lines += [f"    written:            {each}" for each in passport["written"]]
+    lines += [f"    instead of:         {each['id']} ({each['stage']}: {_reason(each)})" for each in passport["lost"]]
+    return "\n".join([*lines, f"    content:            {passport['content'][:400]}"])
+
+
+def manifest_of(out: Path) -> dict[str, Any]:
+    """Read the manifest of a curated folder."""
+    file = out / MANIFEST
+    if not file.is_file():
+        raise RunError(f"{out} is not a curated dataset: it has no {MANIFEST}\n    to do:  name the `out` of a recipe")
+    return json.loads(file.read_text())
+
+
+def _rows(out: Path, manifest: dict[str, Any], row_id: str) -> list[dict[str, Any]]:
+    """Find the stored rows: by id, by the hash in it, or by source and place."""
+    found: list[dict[str, Any]] = []
+    for stage in manifest["stages"]:
+        if not stage["name"].startswith("load-"):
+            continue
+        for file in sorted((out / STAGES / f"{stage['name']}-{stage['key']}").glob("rows-*.parquet")):
+            head = pq.read_table(file, columns=["id", "source", "lineage"])
+            wanted = pc.or_(pc.equal(head["id"], row_id), pc.match_substring(head["id"], f":{row_id}"))
+            if "@" in row_id:
+                source, _, place = row_id.partition("@")
+                places = [place in lineage for lineage in head["lineage"].to_pylist()]
+                wanted = pc.or_(wanted, pc.and_(pc.equal(head["source"], source), pa.array(places)))
+            if pc.any(wanted).as_py():
+                found += pq.read_table(file).filter(wanted).to_pylist()
+    return found
+
+
+def _at(ledger: pa.Table, row_id: str) -> list[dict[str, Any]]:
+    """Find rows that never became an Example."""
+    source, _, place = row_id.partition("@")
+    wanted = pc.and_(
+        pc.and_(pc.equal(ledger["source"], source), pc.equal(ledger["place"], place)), pc.equal(ledger["id"], "")
+    )
+    return [{key: row[key] for key in row if key != "id"} for row in ledger.filter(wanted).to_pylist()]
+
+
+def _passport(out: Path, manifest: dict[str, Any], ledger: pa.Table, row: dict[str, Any]) -> dict[str, Any]:
+    drops = {each["stage"]: each for each in ledger.filter(pc.equal(ledger["id"], row["id"])).to_pylist()}
+    decisions: list[dict[str, Any]] = []
+    for stage in manifest["stages"]:
+        if stage["name"].startswith("load-") or stage["name"] == "write":
+            continue
+        drop = drops.get(stage["name"])
+        decisions.append({"stage": stage["name"], "decision": "kept" if drop is None else f"dropped: {_reason(drop)}"})
+        if drop is not None:
+            break
+    lost = ledger.filter(pc.equal(ledger["other"], row["id"])).slice(0, NEIGHBOURS).to_pylist()
+    about = {name: row[name] for name in ("id", "source", "lineage", "kind", "question", "content")}
+    return {**about, "decisions": decisions, "written": _written(out, row) if not drops else [], "lost": lost}
+
+
+def _written(out: Path, row: dict[str, Any]) -> list[str]:
+    places: list[str] = []
+    for file in sorted((out / "data" / row["kind"]).glob("*.parquet")):
+        ids = pq.read_table(file, columns=["id"])["id"]
+        numbers = pc.indices_nonzero(pc.equal(ids, row["id"])).to_pylist()
+        places += [f"{file.relative_to(out).as_posix()}:{number + 1}" for number in numbers]
+    return places
+
+
+def _reason(drop: dict[str, Any]) -> str:
+    instead = f" → {drop['other']}" if drop["other"] else ""
+    evidence = f" ({drop['evidence']})" if drop["evidence"] else ""
+    return f"{drop['reason']}{evidence}{instead}"
+
+
+def _not_found(out: Path, manifest: dict[str, Any], row_id: str) -> RunError:
+    sources = [stage["source"] for stage in manifest["stages"] if "source" in stage]
+    near = did_you_mean(row_id.replace("@", ":").partition(":")[0], sources)
+    return RunError(
+        f"{out} has no row {row_id!r}{near}\n"
+        "    why:    a row is named by its id (source:hash), by the hash alone, or by source@file:row\n"
+        f"    to do:  take an id from data/ or {LEDGER}; the sources are {', '.join(sources)}"
+    )

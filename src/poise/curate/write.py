@@ -1,0 +1,213 @@
+"""Write what a curation kept: parquet by kind and split, the ledger of what it did not keep, counts and a card.
+
+    data/conversation/train-00000.parquet   messages
+    data/preference_pair/…                  prompt, chosen, rejected
+    data/document/…                         text
+    ledger.parquet                          stage, source, place, id, reason, evidence, other
+    ledger.json                             the counts, by source, stage and reason
+    curation.json                           recipe, stages, and the SHA-256 of every file
+
+Rows stand in the order of the sources, so that equal input gives equal bytes.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from poise.curate.arrow import compute as pc
+from poise.curate.card import card
+from poise.curate.curation import Curation
+from poise.curate.rows import Rows
+from poise.curate.selection import repeats, split
+from poise.run import file_sha256, write_whole
+
+MANIFEST, LEDGER, COUNTS = "curation.json", "ledger.parquet", "ledger.json"
+ROWS_PER_FILE = 100_000
+LOOKED_UP = ("id", "source", "place")
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+CONTENT = {
+    "document": [("text", pa.string())],
+    "conversation": [("messages", MESSAGES)],
+    "preference_pair": [("prompt", MESSAGES), ("chosen", MESSAGES), ("rejected", MESSAGES)],
+    "labeled_conversation": [("messages", MESSAGES), ("label", pa.bool_())],
+    "ranked_answers": [("prompt", MESSAGES), ("answers", pa.list_(MESSAGES)), ("ranks", pa.list_(pa.int64()))],
+}
+ABOUT = [("id", pa.string()), ("source", pa.string()), ("question", pa.string()), ("lineage", pa.list_(pa.string()))]
+LEDGER_COLUMNS = pa.schema(
+    [(name, pa.string()) for name in ("stage", "source", "place", "id", "reason", "evidence", "other")]
+)
+
+StageFacts = tuple[str, Path, dict[str, Any]]
+
+
+def write_dataset(folder: Path, curation: Curation, rows: Rows, stages: Sequence[StageFacts]) -> dict[str, Any]:
+    """Fill `folder` with everything but the manifest; returns the counts."""
+    kept = rows.table("source", "question")
+    ids = kept["id"].to_pylist()
+    test = _held_out(kept, ids, curation)
+    times = _times(kept, ids, curation)
+    written = _write_rows(folder, rows, dict(zip(ids, zip(test, times, strict=True), strict=True)))
+    counts = _write_ledger(folder, rows, stages, kept)
+    write_whole(folder / "README.md", card(curation, counts, written, stages))
+    return {"rows": sum(sum(splits.values()) for splits in written.values()), "written": written}
+
+
+def publish(folder: Path, out: Path, manifest: dict[str, Any]) -> None:
+    """Bring a finished stage's files to their place, file by file, and last the manifest that names their hashes."""
+    files = sorted(
+        path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.name != "stage.json"
+    )
+    for path in files:
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        staged = out / path.parent / f".{path.name}.{os.getpid()}"
+        shutil.copyfile(folder / path, staged)
+        staged.replace(out / path)
+    for old in sorted((out / "data").rglob("*")):
+        if old.is_file() and old.relative_to(out) not in files:
+            old.unlink()
+    hashes = {path.as_posix(): file_sha256(out / path) for path in files}
+    write_whole(out / MANIFEST, json.dumps({**manifest, "files": hashes}, indent=2, default=str) + "\n")
+
+
+def _held_out(kept: pa.Table, ids: list[str], curation: Curation) -> np.ndarray:
+    if curation.split is None:
+        return np.zeros(len(ids), dtype=bool)
+    return split(kept["question"].to_pylist(), ids, curation.split.test, curation.seed)
+
+
+def _times(kept: pa.Table, ids: list[str], curation: Curation) -> np.ndarray:
+    """How often each row is written; held-out rows are written once."""
+    wanted = {entry.label: entry.repeat for entry in curation.sources if entry.repeat != 1}
+    times = np.ones(len(ids), dtype=np.int64)
+    sources = np.array(kept["source"].to_pylist(), dtype=object)
+    for label, repeat in wanted.items():
+        own = np.flatnonzero(sources == label)
+        times[own] = repeats([ids[index] for index in own], repeat, curation.seed)
+    return times
+
+
+@dataclass
+class _Shards:
+    """Parquet files of one kind and split, begun anew every ROWS_PER_FILE rows."""
+
+    folder: Path
+    split: str
+    schema: pa.Schema
+    rows: int = 0
+    pending: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    files: int = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.pending.append(row)
+        if len(self.pending) == ROWS_PER_FILE:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.pending:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        table = pa.Table.from_pylist(self.pending, schema=self.schema)
+        pq.write_table(table, self.folder / f"{self.split}-{self.files:05d}.parquet", compression="zstd")
+        self.rows += len(self.pending)
+        self.files += 1
+        self.pending = []
+
+
+def _write_rows(folder: Path, rows: Rows, wanted: dict[str, tuple[bool, int]]) -> dict[str, dict[str, int]]:
+    shards: dict[tuple[str, str], _Shards] = {}
+    measured = [(name, table.schema.field(name).type) for table in rows.columns for name in table.column_names[1:]]
+    for kind, row, (is_test, times) in _kept_rows(rows, wanted):
+        key = (kind, "test" if is_test else "train")
+        if key not in shards:
+            schema = pa.schema([*CONTENT[kind], *ABOUT, *measured])
+            shards[key] = _Shards(folder / "data" / kind, key[1], schema)
+        for _ in range(1 if is_test else times):
+            shards[key].add(row)
+    written: dict[str, dict[str, int]] = {}
+    for (kind, name), each in sorted(shards.items()):
+        each.flush()
+        written.setdefault(kind, {})[name] = each.rows
+    return written
+
+
+def _kept_rows(
+    rows: Rows, wanted: dict[str, tuple[bool, int]]
+) -> Iterator[tuple[str, dict[str, Any], tuple[bool, int]]]:
+    """Yield every kept row in the order of the sources, its content as columns."""
+    measured = [{row["id"]: row for row in table.to_pylist()} for table in rows.columns]
+    for file in rows.files:
+        for row in pq.read_table(file).to_pylist():
+            chosen = wanted.get(row["id"])
+            if chosen is None:
+                continue
+            content = json.loads(row["content"])
+            if "desirable" in content:
+                content["label"] = content.pop("desirable")
+            about = {name: row[name] for name, _ in ABOUT}
+            more = {name: value for each in measured for name, value in each.get(row["id"], {}).items() if name != "id"}
+            yield row["kind"], {**content, **about, **more}, chosen
+
+
+def _write_ledger(folder: Path, rows: Rows, stages: Sequence[StageFacts], kept: pa.Table) -> dict[str, Any]:
+    known = rows.engine.collect(rows.engine.scan(rows.files).select(*LOOKED_UP))
+    parts = [_ledger_part(name, path, known) for name, path, _ in stages if (path / "drops.parquet").is_file()]
+    ledger = pa.concat_tables(parts) if parts else LEDGER_COLUMNS.empty_table()
+    pq.write_table(ledger, folder / LEDGER, compression="zstd")
+    counts = _counts(stages, ledger, known, kept)
+    write_whole(folder / COUNTS, json.dumps(counts, indent=2) + "\n")
+    return counts
+
+
+def _ledger_part(name: str, path: Path, known: pa.Table) -> pa.Table:
+    """Say of a stage's drops where the rows came from; those of a load stage never had an id."""
+    drops = pq.read_table(path / "drops.parquet")
+    found = pc.index_in(drops["id"], value_set=known["id"])
+    sources, places = (known[column].take(found) for column in ("source", "place"))
+    apart = [row_id.partition("@") for row_id in drops["id"].to_pylist()]
+    stage = name.partition("-")[0] if name.startswith("load-") else name
+    unknown = pc.is_null(found)
+    columns = {
+        "stage": pa.array([stage] * len(drops), pa.string()),
+        "source": pc.if_else(unknown, pa.array([label for label, _, _ in apart], pa.string()), sources),
+        "place": pc.if_else(unknown, pa.array([place for _, _, place in apart], pa.string()), places),
+        "id": pc.if_else(unknown, "", drops["id"]),
+        **{column: drops[column] for column in ("reason", "evidence", "other")},
+    }
+    return pa.table(columns, schema=LEDGER_COLUMNS).combine_chunks()
+
+
+def _counts(stages: Sequence[StageFacts], ledger: pa.Table, known: pa.Table, kept: pa.Table) -> dict[str, Any]:
+    """Count rows in, made, kept and dropped, in all and by source; every row is in one of them."""
+    made, left = Counter(known["source"].to_pylist()), Counter(kept["source"].to_pylist())
+    dropped: dict[str, Counter[str]] = {}
+    listed = ledger.select(["source", "stage", "reason"]).to_pylist()
+    for row in listed:
+        dropped.setdefault(row["source"], Counter())[f"{row['stage']}: {row['reason']}"] += 1
+    loads = {path: facts for name, path, facts in stages if name.startswith("load-")}
+    sources = {facts["source"]: facts for facts in loads.values()}
+    total = sum(dropped.values(), Counter[str]())
+    return {
+        "in": sum(facts["in"] for facts in sources.values()),
+        "made": made.total(),
+        "used": left.total(),
+        "dropped": dict(sorted(total.items())),
+        "by_source": {
+            source: {
+                "in": facts["in"],
+                "made": made[source],
+                "used": left[source],
+                "dropped": dict(sorted(dropped.get(source, Counter()).items())),
+            }
+            for source, facts in sources.items()
+        },
+    }
