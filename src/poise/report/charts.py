@@ -99,9 +99,9 @@ def histogram(title: str, edges: Any, counts: Any) -> Figure | None:
         alt.Chart(alt.Data(values=bars))
         .mark_rect(fill=COLOURS[0], stroke="var(--card)", strokeWidth=1)
         .encode(
-            x=alt.X("from:Q", axis=_axis(6, "~s", "tokens"), scale=alt.Scale(zero=True)),
+            x=alt.X("from:Q", axis=axis(6, "~s", "tokens"), scale=alt.Scale(zero=True)),
             x2="to:Q",
-            y=alt.Y("rows:Q", axis=_axis(max(1, min(4, round(max(counts)))), "~s", "rows")),
+            y=alt.Y("rows:Q", axis=axis(max(1, min(4, round(max(counts)))), "~s", "rows")),
             y2=alt.datum(0),
         )
         .properties(width=2 * WIDTH, height=HEIGHT)
@@ -111,7 +111,23 @@ def histogram(title: str, edges: Any, counts: Any) -> Figure | None:
         f"Histogram, {count(sum(counts))} rows between {count(edges[0])} and {count(edges[-1])} tokens; "
         f"most ({count(peak['rows'])}) between {count(peak['from'])} and {count(peak['to'])}."
     )
-    return Figure(title, (), _draw(chart, alt_text))
+    return Figure(title, (), draw(chart, alt_text))
+
+
+def axis(ticks: int, number_format: str, title: str | None = None, *, extent: int = 0) -> alt.Axis:
+    """Describe an axis of about so many ticks; `extent` pixels for its labels bring charts side by side into line."""
+    label = f"datum.value == 0 ? '0' : format(datum.value, '{number_format}')"
+    return alt.Axis(title=title, tickCount=ticks, labelExpr=label, minExtent=extent)
+
+
+def draw(chart: Any, alt_text: str) -> Markup:
+    """Draw a chart of Altair as SVG in the report's style, with what it says to those who cannot see it."""
+    style: dict[str, Any] = {
+        "labelColor": MUTED, "titleColor": MUTED, "titleFontWeight": "normal", "labelFontSize": 11, "titleFontSize": 11,
+        "gridColor": GRID, "domain": False, "ticks": False, "labelPadding": 6, "titlePadding": 4,
+    }  # fmt: skip
+    themed = chart.configure(background="transparent", padding=4).configure_axis(**style).configure_view(stroke=None)
+    return _tidy(vl_convert.vegalite_to_svg(themed.to_dict()), alt_text)
 
 
 def _curve(panel: Panel, stage: Stage) -> Figure | None:
@@ -121,7 +137,7 @@ def _curve(panel: Panel, stage: Stage) -> Figure | None:
     line = (LN2, "ln 2") if panel.title == "loss" and stage.name in STARTS_AT_LN2 else panel.line
     most = max(len(series.points) for series in drawn)
     note = f"{count(most)} steps; of each bucket the lowest and the highest are drawn." if most > MOST_POINTS else ""
-    svg = _draw(_layers(panel, drawn, line), _alt_text(panel.title, drawn, line))
+    svg = draw(_layers(panel, drawn, line), _alt_text(panel.title, drawn, line))
     return Figure(panel.title, drawn, svg, note)
 
 
@@ -131,10 +147,10 @@ def _layers(panel: Panel, drawn: Sequence[Series], line: tuple[float, str] | Non
     if low == high:
         high = 1
     steps = max(step for series in drawn for step, _ in series.points)
-    whole_ticks = _axis(max(1, min(5, round(steps))), "~s", "step")
+    whole_ticks = axis(max(1, min(5, round(steps))), "~s", "step")
     x = alt.X("x:Q", axis=whole_ticks, scale=alt.Scale(domain=[0, max(1, steps)], nice=False))
     scale = alt.Scale(domain=[low, high], nice=panel.domain is None)
-    y = alt.Y("y:Q", axis=_axis(4, _format(low, high)), scale=scale)
+    y = alt.Y("y:Q", axis=axis(4, _format(low, high), extent=34), scale=scale)
     lines = [
         alt.Chart(alt.Data(values=[{"x": step, "y": value} for step, value in _thin(series.points)]))
         .mark_line(
@@ -174,11 +190,6 @@ def _thin(points: Sequence[Point]) -> Sequence[Point]:
     return [points[0], *(point for pair in kept for point in sorted(pair)), points[-1]]
 
 
-def _axis(ticks: int, number_format: str, title: str | None = None) -> alt.Axis:
-    label = f"datum.value == 0 ? '0' : format(datum.value, '{number_format}')"
-    return alt.Axis(title=title, tickCount=ticks, labelExpr=label, minExtent=0 if title else 34)
-
-
 def _format(low: float, high: float) -> str:
     largest = max(abs(low), abs(high))
     return "~e" if largest < 1e-3 else "~s" if largest >= 10_000 else "~g"
@@ -194,15 +205,6 @@ def _alt_text(title: str, drawn: Sequence[Series], line: tuple[float, str] | Non
     ]
     reference = f" A dashed line marks {line[1]} ({compact(line[0])})." if line else ""
     return f"Line chart of {title} by step: {'; '.join(told)}.{reference}"
-
-
-def _draw(chart: Any, alt_text: str) -> Markup:
-    axis: dict[str, Any] = {
-        "labelColor": MUTED, "titleColor": MUTED, "titleFontWeight": "normal", "labelFontSize": 11, "titleFontSize": 11,
-        "gridColor": GRID, "domain": False, "ticks": False, "labelPadding": 6, "titlePadding": 4,
-    }  # fmt: skip
-    themed = chart.configure(background="transparent", padding=4).configure_axis(**axis).configure_view(stroke=None)
-    return _tidy(vl_convert.vegalite_to_svg(themed.to_dict()), alt_text)
 
 
 def _tidy(svg: str, alt_text: str) -> Markup:

@@ -1,0 +1,1 @@
+"""Show a person what is in a dataset, on a page and on the terminal; never imports torch."""
