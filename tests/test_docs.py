@@ -18,9 +18,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from poise import cli, errors
+from poise.curate.benchmarks import BENCHMARKS
+from poise.curate.curation import Curation, SourceEntry, load_curation
+from poise.curate.step import PACKAGE as STEPS
 from poise.dialects import REFUSED, RENAMED
 from poise.evaluate.questions import load_questions
-from poise.names import names_in
+from poise.names import load_named, names_in
 from poise.recipe import chat_template_names
 from poise.recipe_defaults import LEARNING_RATES, TRAINING
 from poise.recipe_objective import objective_class
@@ -31,9 +34,11 @@ from poise.sources import SourceSpec, load
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OBJECTIVES_PAGE = ROOT / "docs" / "objectives.md"
+CURATION_PAGE = ROOT / "docs" / "curation.md"
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-VERBS = [*names_in("poise.objectives"), "demo", "mask", "plan", "report"]
+WRITTEN = re.compile(r"^cat > (\S+) <<'END'\n(.*?)^END\n", re.MULTILINE | re.DOTALL)
+VERBS = [*names_in("poise.objectives"), "curate", "demo", "look", "mask", "plan", "report", "sources", "trace"]
 
 
 @dataclass
@@ -53,7 +58,7 @@ def commands(page: Path) -> list[Command]:
     """List the commands of bash blocks, parts of `a && b` apart, and of console blocks with what follows them."""
     found: list[Command] = []
     for language, text in FENCE.findall(page.read_text()):
-        lines = text.replace("\\\n", " ").splitlines()
+        lines = WRITTEN.sub("", text).replace("\\\n", " ").splitlines()
         if language == "bash":
             found += [Command(part.strip()) for line in lines for part in line.split("&&")]
         elif language == "console":
@@ -129,8 +134,11 @@ def workplace(supplies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return tmp_path / "here"
 
 
-def write_recipes(page: Path, folder: Path) -> None:
-    """Write each yaml block of a page under the name in its first line."""
+def write_files(page: Path, folder: Path) -> None:
+    """Write each yaml block of a page under the name in its first line, and what its bash blocks write."""
+    for text in blocks(page, "bash"):
+        for file, content in WRITTEN.findall(text):
+            (folder / file).write_text(content)
     for text in blocks(page, "yaml"):
         file = re.match(r"# (\S+\.yaml)\n", text)
         assert file, f"{name(page)}: a yaml block does not begin with its name:\n{text}"
@@ -157,7 +165,7 @@ def flat(text: str) -> str:
 def test_every_command_of_a_page_does_what_the_page_says(
     page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_recipes(page, workplace)
+    write_files(page, workplace)
     for command in commands(page):
         if command.text.startswith("pip install "):
             check_pip(command.text)
@@ -340,6 +348,49 @@ def test_the_objectives_page_says_what_each_learns_from() -> None:
         assert reference == ("yes" if objective.needs_reference else "no")
 
 
+@pytest.mark.parametrize(("heading", "model"), [("Recipe", Curation), ("Source keys", SourceEntry)])
+def test_the_curation_page_lists_every_key_with_its_default(heading: str, model: type[BaseModel]) -> None:
+    assert listed(CURATION_PAGE, heading) == defaults_of(model)
+
+
+@pytest.mark.parametrize("step", names_in(STEPS))
+def test_the_curation_page_lists_every_key_of_every_step(step: str) -> None:
+    (model,) = [each for each in vars(load_named(STEPS, step)).values() if is_step(each, step)]
+    assert listed(CURATION_PAGE, step) == defaults_of(model)
+
+
+def is_step(value: Any, name: str) -> bool:
+    return isinstance(value, type) and value.__name__ == "".join(map(str.capitalize, name.split("_")))
+
+
+def defaults_of(model: type[BaseModel]) -> dict[str, Any]:
+    fields = {key: "required" if each.is_required() else each.default for key, each in model.model_fields.items()}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+
+
+def test_the_curation_page_names_every_benchmark() -> None:
+    (told,) = re.findall(r"^Known are (.*?):", CURATION_PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", told)) == BENCHMARKS.keys()
+
+
+@every_page
+def test_every_curation_of_a_page_has_no_mistake(page: Path, tmp_path: Path) -> None:
+    for text in blocks(page, "yaml"):
+        if "\nsources:\n" in text:
+            (tmp_path / "recipe.yaml").write_text(text)
+            assert load_curation(tmp_path / "recipe.yaml").named_steps()
+
+
+def test_the_curation_page_names_everything_that_a_build_leaves(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(CURATION_PAGE, workplace)
+    assert poise("poise curate curation.yaml", monkeypatch) == 0
+    assert poise("poise look my-data", monkeypatch) == 0
+    named = {row[0].strip("`") for row in tables_of(CURATION_PAGE)["What is in the folder"]}
+    assert named == {path.name for path in (workplace / "my-data").iterdir()}
+
+
 def test_the_rendering_page_names_every_template() -> None:
     text = (ROOT / "docs" / "rendering.md").read_text()
     (named,) = re.findall(r"ship with poise \((.*?)\)", text, re.DOTALL)
@@ -360,7 +411,7 @@ def test_the_papers_page_leads_from_every_objective_to_its_test() -> None:
 
 def test_the_page_on_runs_names_everything_a_run_leaves(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = ROOT / "docs" / "runs-and-reports.md"
-    write_recipes(page, workplace)
+    write_files(page, workplace)
     assert poise("poise sft sft.yaml max_steps=2", monkeypatch) == 0
     left = {path.name for path in (workplace / "runs" / "sft").iterdir()}
     named = {row[0].strip("`") for row in tables_of(page)["Runs and reports"]}

@@ -1,4 +1,7 @@
-"""Every recipe in recipes/ resolves for its folder's objective and trains two steps with a tiny model in its place."""
+"""Every recipe in recipes/ resolves for its folder's objective and trains two steps with a tiny model in its place.
+
+Those in recipes/curate/ are read with all that they name, and nothing is loaded.
+"""
 
 import json
 from pathlib import Path
@@ -9,12 +12,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from poise.curate.curation import load_curation
 from poise.recipe import load_recipe
 from poise.run import Run
 from poise.train.train import train
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FILES = sorted(RECIPES.glob("*/*/*.yaml"))
+CURATIONS = sorted((RECIPES / "curate").glob("*.yaml"))
 ROWS: dict[str, list[dict[str, Any]]] = {
     "cpt": [{"text": f"{n} plus one is {n + 1}."} for n in range(6)],
     "sft": [
@@ -95,3 +100,16 @@ def test_a_shipped_recipe_trains(path: Path, places: Path, tmp_path: Path) -> No
     assert len(losses) == 2
     assert all(0 < loss < 20 for loss in losses)
     assert list((run.path / "model").glob("*.safetensors"))
+
+
+def test_there_are_recipes_for_curation() -> None:
+    assert {path.stem for path in CURATIONS} == {"bagel", "mini-platypus", "zephyr-dpo", "zephyr-sft"}
+
+
+@pytest.mark.parametrize("path", CURATIONS, ids=lambda path: path.stem)
+def test_a_shipped_curation_has_no_mistake_and_accepts_no_risk(path: Path) -> None:
+    curation = load_curation(path)
+    assert curation.out == f"curated/{path.stem}"
+    assert curation.named_steps()
+    assert not any(entry.accept_risk for entry in curation.sources)
+    assert path.read_text().count("\n#") >= 2, "the comment names the source of the values"

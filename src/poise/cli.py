@@ -139,6 +139,90 @@ def report(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     emit(as_json, build, show=lambda result: click.echo(f"{result['verdict']}\n{result['report']}"))
 
 
+@poise.command(context_settings=PASS_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="RECIPE [KEY=VALUE …]")
+@click.option("--diff", nargs=2, type=click.Path(path_type=Path), help="Say what changed between two curated folders.")
+@click.option("--push", metavar="OWNER/NAME", help="Upload the dataset to the Hub once it is built; private.")
+@click.option("--public", is_flag=True, help="Let everybody see what --push uploads.")
+@json_option
+def curate(
+    arguments: tuple[str, ...], diff: tuple[Path, Path] | None, push: str | None, public: bool, as_json: bool
+) -> None:
+    """Build a dataset from many sources, every row accounted for.
+
+    Stages that are there and unchanged are reused; a killed build goes on where it was.
+    """
+    if diff is not None:
+        from poise.curate import diff as comparing
+
+        emit(as_json, lambda: comparing.diff(*diff), show=lambda found: click.echo(comparing.told(found)))
+        return
+    path, overrides = split_arguments(arguments)
+    if path is None:
+        raise RecipeError("poise curate needs a recipe\n    to do:  poise curate recipe.yaml, or --diff A B")
+
+    def build() -> dict[str, Any]:
+        from poise.curate.curation import load_curation
+        from poise.curate.pipeline import curate as make
+
+        curation = load_curation(path, overrides)
+        built = make(curation)
+        if push is None:
+            return built
+        from poise.curate.push import push as upload
+
+        return built | {"pushed": upload(Path(curation.out), push, public=public)}
+
+    emit(as_json, build)
+
+
+@poise.command()
+@json_option
+def sources(as_json: bool) -> None:
+    """List the datasets that a curation recipe can name."""
+    from poise.curate import catalogue
+
+    def show(result: dict[str, Any]) -> None:
+        click.echo(catalogue.told(result["sources"]))
+
+    emit(as_json, lambda: {"sources": catalogue.catalogue()}, show=show)
+
+
+@poise.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("row", metavar="ID")
+@json_option
+def trace(folder: Path, row: str, as_json: bool) -> None:
+    """Show where a row of a curated folder came from, and what was decided about it.
+
+    ID is a row's id, the hash in it, or SOURCE@FILE:ROW.
+    """
+    from poise.curate import trace as tracing
+
+    def show(result: dict[str, Any]) -> None:
+        click.echo("\n\n".join(map(tracing.told, result["rows"])))
+
+    emit(as_json, lambda: {"rows": tracing.trace(folder, row)}, show=show)
+
+
+@poise.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--tokenizer", help="Count tokens by it: a folder, or the id of a model on the Hub.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The page; look.html in a curated folder, else NAME-look.html."
+)
+@json_option
+def look(dataset: Path, tokenizer: str | None, out: Path | None, as_json: bool) -> None:
+    """Show what is in a dataset and what curation dropped, on a page and here.
+
+    DATASET is a folder that `poise curate` wrote, or any file, folder or Hub id that poise reads.
+    """
+    from poise.look.look import look as look_at
+    from poise.look.told import told
+
+    emit(as_json, lambda: look_at(dataset, tokenizer=tokenizer, out=out), show=lambda facts: click.echo(told(facts)))
+
+
 def _training_command(verb: str) -> click.Command:
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[RECIPE] [KEY=VALUE …]")
     @click.option("--resume", is_flag=True, help="Go on from the newest complete checkpoint of output_dir.")

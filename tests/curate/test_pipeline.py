@@ -213,3 +213,26 @@ def test_a_wanted_and_an_unwanted_answer_to_one_question_are_both_kept(build, ch
     ]
     built = build({"kto": rows}, steps=["exact", "near_duplicates"])
     assert sorted(row["label"] for row in built.rows("labeled_conversation")) == [False, True]
+
+
+def test_a_published_test_split_is_held_out_whole_and_none_of_its_questions_is_trained(build, chat, pair) -> None:
+    rows = {
+        "train": [chat("1"), chat("2"), chat("3", "Train.")],
+        "pairs": [pair("3"), pair("4")],
+        "test": [chat("3", "Test."), chat("5")],
+    }
+    each = {"train": {"confidence": 3}, "test": {"held_out": True}}
+    built = build(rows, each=each)
+    assert sorted(built.questions()) == ["1", "2"] and sorted(built.questions(split="test")) == ["3", "5"]
+    assert {row["messages"][1]["content"] for row in built.rows(split="test")} == {"Test.", "Yes."}
+    assert [row["prompt"][0]["content"] for row in built.rows("preference_pair")] == ["4"]
+    assert sorted((drop["source"], drop["reason"]) for drop in built.ledger()) == [
+        ("pairs", "asks a held-out question"),
+        ("train", "copy"),
+    ]
+
+
+def test_the_manifest_names_the_files_that_were_read(build, chat) -> None:
+    built = build({"a": [chat("1")]})
+    (load_stage, *_) = json.loads((built.out / "curation.json").read_text())["stages"]
+    assert list(load_stage["files"]["path"]) == ["a.jsonl"] and len(load_stage["files"]["path"]["a.jsonl"]) == 64

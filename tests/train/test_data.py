@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poise.curate.curation import Curation, SourceEntry
+from poise.curate.pipeline import curate
 from poise.errors import DataError
 from poise.recipe import load_recipe
 from poise.recipe_sections import DataSection
-from poise.run import Run
+from poise.run import Run, file_sha256
 from poise.train.data import load_examples
 from poise.train.train import prepare
 
@@ -128,3 +130,17 @@ def test_an_overlong_prompt_loses_its_oldest_turns_when_asked(tiny: Any, train_r
     run = train_run("sft", [{"messages": turns}], max_length=128, overlong="truncate_prompt", max_steps=1)
     assert run.ledger()["dropped"] == {}
     assert run.manifest["data"]["tokens"] <= 128
+
+
+def test_a_curated_folder_brings_its_sources_into_the_run(tiny: Any, base: Path, tmp_path: Path) -> None:
+    raw = [tiny.write_rows(tmp_path / f"{name}.jsonl", [tiny.conversation(f"Say {name}", name)]) for name in "ab"]
+    curated = tmp_path / "curated"
+    curate(Curation(out=str(curated), sources=tuple(SourceEntry(path=str(path)) for path in raw)))
+    overrides = tiny.settings(model_name_or_path=base, output_dir=tmp_path / "run", dataset_name=curated)
+    loaded = prepare(load_recipe("sft", None, overrides)).loaded
+    assert dict(loaded.rows_in) == {"a.jsonl": 1, "b.jsonl": 1}
+    assert [example.lineage for example in loaded.train] == [
+        ("curated/conversation/train-00000.parquet:1", "a.jsonl:1"),
+        ("curated/conversation/train-00000.parquet:2", "b.jsonl:1"),
+    ]
+    assert loaded.curations == {str(curated): file_sha256(curated / "curation.json")}

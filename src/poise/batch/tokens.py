@@ -19,8 +19,7 @@ from poise.examples import Message
 from poise.names import did_you_mean
 
 if TYPE_CHECKING:
-    from tokenizers import AddedToken
-    from transformers import PreTrainedTokenizerBase
+    from transformers import AddedToken, PreTrainedTokenizerBase
 
 TEMPLATES = Path(__file__).parent / "templates"
 OWN, INLINE = "the tokenizer's own", "the recipe's"
@@ -197,7 +196,8 @@ class _Preparation:
         if text not in self.tokenizer.get_vocab():
             self.added_tokens.append(text)
             self.notes.append(f"{text} is new to the vocabulary")
-        self.tokenizer.add_tokens([AddedToken(text, special=True, normalized=False)], special_tokens=True)
+        token: Any = AddedToken(text, special=True, normalized=False)
+        self.tokenizer.add_tokens([token], special_tokens=True)
 
     def _is_token(self, text: str) -> bool:
         return any(token.content == text for token in _added(self.tokenizer).values())

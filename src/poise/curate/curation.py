@@ -27,6 +27,9 @@ from poise.recipe_faults import UNKNOWN, explain
 from poise.recipe_yaml import Fault, KeyPath, Place, YamlText, read_recipe_file, read_scalar
 from poise.sources.dataset import About, checked_options, options_of
 
+HIGHEST = 99
+"""Confidence of rows that are held out."""
+
 
 class Part(BaseModel):
     """A model of recipe keys."""
@@ -51,7 +54,7 @@ class SourceEntry(BaseModel):
     """Branch, tag or commit on the Hub; the commit it meant is kept in the manifest."""
     against: str | None = None
     """The second dataset, for a source that compares two."""
-    confidence: int | None = Field(default=None, ge=0, le=99)
+    confidence: int | None = Field(default=None, ge=0, lt=HIGHEST)
     """Of rows with one question those of the highest confidence win; the catalog's value by default, else 2."""
     accept_risk: bool = False
     """Whether a source that must be asked for by name may be used."""
@@ -64,6 +67,9 @@ class SourceEntry(BaseModel):
     """Keep this share of them."""
     stratify: str | None = None
     """A column of the raw rows; `count` and `fraction` keep its shares."""
+    held_out: bool = False
+    """Whether all of it goes to the test split, as a published test split should: its rows win over equal ones, and
+    every row that asks one of its questions is dropped."""
     repeat: float = Field(default=1.0, gt=0)
     """Write each row so many times; 2.5 is twice, and a third time for half of them."""
 
@@ -73,6 +79,8 @@ class SourceEntry(BaseModel):
             raise ValueError("a source needs `source` (a name of the catalog) or `path`")
         if self.count is not None and self.fraction is not None:
             raise ValueError("count and fraction say the same thing; keep one")
+        if self.held_out and (self.count is not None or self.fraction is not None or self.repeat != 1):
+            raise ValueError("held_out takes the whole test split once; leave count, fraction and repeat out")
         if self.source is None and self.options:
             raise ValueError(f"{UNKNOWN} {next(iter(self.options))!r}")
         return self
@@ -106,6 +114,8 @@ class SourceEntry(BaseModel):
     @property
     def trust(self) -> int:
         """Confidence, the catalog's where the recipe gives none."""
+        if self.held_out:
+            return HIGHEST
         if self.confidence is not None:
             return self.confidence
         return self.about.confidence if self.about else 2

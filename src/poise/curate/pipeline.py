@@ -28,7 +28,7 @@ from poise.curate.arrow import compute as pc
 from poise.curate.curation import Curation, RayCluster
 from poise.curate.engine import Engine
 from poise.curate.rows import DROPS, Decisions, Rows, count_by
-from poise.curate.sampling import sample_sources
+from poise.curate.sampling import hold_out, sample_sources
 from poise.curate.write import publish, write_dataset
 from poise.errors import DataError
 from poise.run import Run, now, write_whole
@@ -161,11 +161,15 @@ def _load_all(curation: Curation, workshop: Workshop) -> list[Stage]:
     stages: list[Stage] = []
     for order, entry in enumerate(curation.sources):
         keys = entry.model_dump(exclude={"count", "fraction", "repeat"})
-        parts = [keys, order, curation.seed, loading.fingerprint(entry)]
+        files = loading.fingerprint(entry)
+        parts = [keys, order, curation.seed, files]
         stage = workshop.stage(
             f"load-{_plain(entry.label)}",
             parts,
-            lambda folder, entry=entry, order=order: loading.load_source(entry, order, curation.seed, folder),
+            lambda folder, entry=entry, order=order, files=files: {
+                **loading.load_source(entry, order, curation.seed, folder),
+                "files": files,
+            },
         )
         facts, again = stage.facts, " (as before)" if stage.reused else ""
         told = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
@@ -181,6 +185,9 @@ def _decisions(curation: Curation) -> list[tuple[str, Any, Callable[[Rows], Deci
     """List the steps, and last the sampling that single sources ask for."""
     steps: list[tuple[str, Any, Callable[[Rows], Decisions]]]
     steps = [(name, [step.model_dump(), step.fingerprint()], step.decide) for name, step in curation.named_steps()]
+    held_out = [entry.label for entry in curation.sources if entry.held_out]
+    if held_out:
+        steps.append(("hold_out", held_out, lambda rows: hold_out(rows, held_out)))
     sampled = [entry for entry in curation.sources if entry.count is not None or entry.fraction is not None]
     if sampled:
         keys = [[entry.label, entry.count, entry.fraction, entry.stratify, curation.seed] for entry in sampled]

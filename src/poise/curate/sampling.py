@@ -1,4 +1,7 @@
-"""Sample single sources, after every step: by hash of the id, so that one source never reshuffles another."""
+"""What single sources ask for after every step: a test split held out whole, or a sample by hash of the id.
+
+By hash, so that one source never reshuffles another.
+"""
 
 from collections.abc import Sequence
 
@@ -7,6 +10,21 @@ import numpy as np
 from poise.curate.curation import SourceEntry
 from poise.curate.rows import Decisions, Rows, drops_of
 from poise.curate.selection import sample
+
+
+def hold_out(rows: Rows, labels: Sequence[str]) -> Decisions:
+    """Drop the rows that ask a question of a source that is held out."""
+    table = rows.table("source", "question")
+    sources, questions, ids = (table[name].to_pylist() for name in ("source", "question", "id"))
+    held = {
+        question: row_id for source, question, row_id in zip(sources, questions, ids, strict=True) if source in labels
+    }
+    drops = [
+        (row_id, "asks a held-out question", "", held[question])
+        for source, question, row_id in zip(sources, questions, ids, strict=True)
+        if source not in labels and question in held
+    ]
+    return Decisions(drops_of(drops), {"questions": len(held)})
 
 
 def sample_sources(rows: Rows, entries: Sequence[SourceEntry], seed: int) -> Decisions:

@@ -29,8 +29,9 @@ from poise.curate.curation import Curation
 from poise.curate.rows import Rows
 from poise.curate.selection import repeats, split
 from poise.run import file_sha256, write_whole
+from poise.sources.tables import CURATION
 
-MANIFEST, LEDGER, COUNTS = "curation.json", "ledger.parquet", "ledger.json"
+MANIFEST, LEDGER, COUNTS = CURATION, "ledger.parquet", "ledger.json"
 ROWS_PER_FILE = 100_000
 LOOKED_UP = ("id", "source", "place")
 
@@ -80,9 +81,14 @@ def publish(folder: Path, out: Path, manifest: dict[str, Any]) -> None:
 
 
 def _held_out(kept: pa.Table, ids: list[str], curation: Curation) -> np.ndarray:
-    if curation.split is None:
-        return np.zeros(len(ids), dtype=bool)
-    return split(kept["question"].to_pylist(), ids, curation.split.test, curation.seed)
+    """Mark the rows of the test split: sources that are held out, and of the others what the recipe splits off."""
+    labels = {entry.label for entry in curation.sources if entry.held_out}
+    test = np.array([source in labels for source in kept["source"].to_pylist()], dtype=bool)
+    if curation.split is not None:
+        rest = np.flatnonzero(~test)
+        questions = kept["question"].take(pa.array(rest)).to_pylist()
+        test[rest] = split(questions, [ids[index] for index in rest], curation.split.test, curation.seed)
+    return test
 
 
 def _times(kept: pa.Table, ids: list[str], curation: Curation) -> np.ndarray:

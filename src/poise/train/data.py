@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from poise.batch.row import Row, without_mismatched
 from poise.errors import DataError
 from poise.examples import KINDS, Conversation, Example, LabeledConversation, PreferencePair, RankedAnswers
 from poise.recipe_sections import DataSection, DatasetPart
-from poise.run import Drop
+from poise.run import Drop, file_sha256
 from poise.sources import SourceSpec, load
+from poise.sources.tables import CURATION
 
 NOUNS = {
     "document": "plain text (cpt)",
@@ -40,6 +42,8 @@ class Loaded:
     held_out: list[Example] = field(default_factory=list)
     rows_in: Counter[str] = field(default_factory=Counter)
     drops: list[Drop] = field(default_factory=list)
+    curations: dict[str, str] = field(default_factory=dict[str, str])
+    """Curated folders that were read, with the SHA-256 of each one's manifest, which names all of its files."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,9 @@ def _load(source: DatasetPart, section: DataSection, kinds: Sequence[str], verb:
         text_column=section.text_column,
     )
     found = load(spec, on_bad_row=section.on_bad_row, prefer=KINDS[kinds[0]])
+    manifest = Path(source.name) / CURATION
+    if manifest.is_file():
+        loaded.curations[source.name] = file_sha256(manifest)
     loaded.rows_in += found.rows_in
     loaded.drops += found.drops
     wrong = next((example for example in found.examples if example.kind not in kinds), None)

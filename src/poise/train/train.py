@@ -195,7 +195,7 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
             "chat_template": prepared.tokenizer.template_name,
             "stop_tokens": prepared.tokenizer.tokenizer.convert_ids_to_tokens(list(prepared.tokenizer.stop_ids)),
         },
-        "data": {**facts, "sources": dict(prepared.loaded.rows_in)},
+        "data": {**facts, "sources": dict(prepared.loaded.rows_in), "curations": prepared.loaded.curations},
         "reference": _reference_facts(reference),
         "processes": processes.count(),
         "optimizer_steps": prepared.optimizer_steps(recipe, processes.count()),
