@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from apart import tried
 from bench_curation import circumstances
-from curation.processes import tried, watched
+from curation.processes import watched
 from preference.table import checked
 
 ROWS = 1_670_000

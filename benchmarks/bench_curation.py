@@ -24,6 +24,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from choices import among
 from curation.environments import UnavailableError, python_of
 from curation.measure import machine
 from curation.plan import ARMS, PEERS, Cell, Job, plan
@@ -96,8 +97,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--peer-rows", type=int, default=10_000, help="rows of the slow peers")
-    parser.add_argument("--only", type=_among("task", list(ARMS)), default=list(ARMS), help=",".join(ARMS))
-    parser.add_argument("--peers", type=_among("peer", [*PEERS, "none"]), default=list(PEERS), help=",".join(PEERS))
+    parser.add_argument("--only", type=among("task", list(ARMS)), default=list(ARMS), help=",".join(ARMS))
+    parser.add_argument("--peers", type=among("peer", [*PEERS, "none"]), default=list(PEERS), help=",".join(PEERS))
     default = Path(tempfile.gettempdir()) / "poise-benchmark-environments"
     parser.add_argument("--environments", default=str(default), help="folder of the peers' virtual environments")
     parser.add_argument("--seed", type=int, default=0)
@@ -105,19 +106,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def _among(what: str, choices: Sequence[str]) -> Any:
-    """Return a reader of comma-separated choices."""
-
-    def read(text: str) -> list[str]:
-        names = text.split(",")
-        for name in names:
-            if name not in choices:
-                raise argparse.ArgumentTypeError(f"no {what} {name!r}; there are {', '.join(choices)}")
-        return names
-
-    return read
 
 
 if __name__ == "__main__":

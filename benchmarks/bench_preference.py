@@ -29,6 +29,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from choices import among
 from preference.plan import (
     DTYPES,
     METHODS,
@@ -155,11 +156,11 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="a file of preference pairs, measured as the data set `file`")
-    parser.add_argument("--shapes", type=_among("data", (*SHAPES, FILE)), help=f"of {', '.join(SHAPES)}, {FILE}")
-    parser.add_argument("--methods", type=_among("method", METHODS), help=",".join(METHODS))
-    parser.add_argument("--tunings", type=_among("tuning", TUNINGS), help=",".join(TUNINGS))
-    parser.add_argument("--dtypes", type=_among("dtype", DTYPES), help=",".join(DTYPES))
-    parser.add_argument("--arms", type=_among("arm", ARMS), help=",".join(ARMS))
+    parser.add_argument("--shapes", type=among("data", (*SHAPES, FILE)), help=f"of {', '.join(SHAPES)}, {FILE}")
+    parser.add_argument("--methods", type=among("method", METHODS), help=",".join(METHODS))
+    parser.add_argument("--tunings", type=among("tuning", TUNINGS), help=",".join(TUNINGS))
+    parser.add_argument("--dtypes", type=among("dtype", DTYPES), help=",".join(DTYPES))
+    parser.add_argument("--arms", type=among("arm", ARMS), help=",".join(ARMS))
     parser.add_argument("--rows", type=int, help="rows of each data set, whatever their length")
     parser.add_argument(
         "--tokens", type=int, default=40_000, help="unshared tokens of an epoch, 16 rows at least; 0: the whole file"
@@ -180,19 +181,6 @@ def _options() -> argparse.Namespace:
     if options.resume and not options.out:
         parser.error("--resume needs --out")
     return options
-
-
-def _among(what: str, choices: Sequence[str]) -> Any:
-    """Return a reader of comma-separated choices."""
-
-    def read(text: str) -> list[str]:
-        names = text.split(",")
-        for name in names:
-            if name not in choices:
-                raise argparse.ArgumentTypeError(f"no {what} {name!r}; there are {', '.join(choices)}")
-        return names
-
-    return read
 
 
 if __name__ == "__main__":

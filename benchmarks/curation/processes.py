@@ -2,15 +2,13 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import traceback
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from apart import death, tried
 from curation.measure import Watch
 from curation.plan import Cell, Job
 
@@ -53,16 +51,6 @@ def _do(job: Job, order: dict[str, Any]) -> dict[str, Any]:
     return measure(job)
 
 
-def tried(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Turn an error into its reason: a cell that cannot run is a result too."""
-    try:
-        return action()
-    except Exception as error:
-        traceback.print_exc()
-        first = (str(error).strip() or "no message").splitlines()[0]
-        return {"failed": f"{type(error).__name__}: {first}"}
-
-
 def _apart(job: Job, more: dict[str, Any], python: str, environment: dict[str, str]) -> dict[str, Any]:
     file = job.folder / "order.json"
     file.write_text(json.dumps({"cell": asdict(job.cell), "folder": str(job.folder), **more}))
@@ -81,15 +69,9 @@ def watched(command: list[str], order: Path, environment: dict[str, str]) -> dic
             code = watch.until_end(process)
         finally:
             process.kill()
-    found: dict[str, Any] = json.loads(result.read_text()) if result.is_file() else {"failed": _death(code)}
+    found: dict[str, Any] = json.loads(result.read_text()) if result.is_file() else {"failed": death(code)}
     if "failed" in found:
         sys.stderr.write(told.read_text(errors="replace")[-TOLD_CHARACTERS:])
     elif "begun" in found:
         found["peak_bytes"] = max(found["peak_bytes"], watch.peak(found["begun"], found["ended"]))
     return found
-
-
-def _death(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "killed, most likely because memory ran out"
-    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"

@@ -2,15 +2,13 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import traceback
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from apart import death, tried
 from preference.plan import Cell, Settings
 
 
@@ -27,7 +25,7 @@ def measure_apart(cell: Cell, settings: Settings, folder: Path, facts: dict[str,
 def work(order_file: Path) -> None:
     """Do what the parent wrote down, in the worker."""
     order = json.loads(order_file.read_text())
-    result = _tried(lambda: _do(order))
+    result = tried(lambda: _do(order))
     order_file.with_suffix(".result").write_text(json.dumps(result))
 
 
@@ -43,16 +41,6 @@ def _do(order: dict[str, Any]) -> dict[str, Any]:
     return measure(Job(Cell(**order["cell"]), folder, order["facts"], settings.device, settings.seed))
 
 
-def _tried(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Turn an error into its reason: a cell that cannot run is a result too."""
-    try:
-        return action()
-    except Exception as error:
-        traceback.print_exc()
-        first = (str(error).strip() or "no message").splitlines()[0]
-        return {"failed": f"{type(error).__name__}: {first}"}
-
-
 def _apart(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     file = folder / "order.json"
     file.write_text(json.dumps(order))
@@ -61,13 +49,7 @@ def _apart(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     entry = Path(__file__).parent.parent / "bench_preference.py"
     command = [sys.executable, str(entry), "--worker", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "CI": "1"})
-    found = json.loads(result.read_text()) if result.is_file() else {"failed": _death(done.returncode)}
+    found = json.loads(result.read_text()) if result.is_file() else {"failed": death(done.returncode)}
     if "failed" in found:
         sys.stderr.write(done.stderr[-4000:])
     return found
-
-
-def _death(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "killed, most likely because memory ran out"
-    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"

@@ -5,6 +5,7 @@ from string import ascii_uppercase as LETTERS
 from typing import Any
 
 from poise.examples import Conversation, Message
+from poise.sources.dataset import SourceRow
 from poise.sources.refusal import NothingToLearn, RowError
 
 LETTER_ONLY = "Answer with the letter of the right choice and nothing else."
@@ -20,6 +21,13 @@ def ask(question: str, texts: Sequence[str], right: int, *, letter_only: bool = 
     if letter_only:
         return _exchange(f"{shown}\n\n{LETTER_ONLY}", LETTERS[right])
     return _exchange(shown, lines[right])
+
+
+def ask_labelled(row: SourceRow, question: str, letter_only: float) -> Conversation:
+    """Ask what stands in the column `question` of a row with labelled `choices` and an `answerKey`."""
+    labels, texts = labels_and_texts(row["choices"], "choices")
+    right = right_choice(row["answerKey"], labels, "answerKey")
+    return ask(row[question], texts, right, letter_only=row.chance.random() < letter_only)
 
 
 def ask_bare(question: str, texts: Sequence[str], right: int) -> Conversation:

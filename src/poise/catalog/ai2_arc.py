@@ -8,7 +8,7 @@ https://huggingface.co/datasets/allenai/ai2_arc
 Some rows number their choices from 1; they get letters like all others.
 """
 
-from poise.catalog._choices import ask, labels_and_texts, right_choice
+from poise.catalog._choices import ask_labelled
 from poise.examples import Conversation
 from poise.sources.dataset import About, Probability, SourceRow
 
@@ -23,6 +23,4 @@ ABOUT = About(
 
 def read(row: SourceRow, *, letter_only: Probability = 0.5) -> Conversation:
     """Ask for the right choice and, with the probability `letter_only`, for nothing but its letter."""
-    labels, texts = labels_and_texts(row["choices"], "choices")
-    right = right_choice(row["answerKey"], labels, "answerKey")
-    return ask(row["question"], texts, right, letter_only=row.chance.random() < letter_only)
+    return ask_labelled(row, "question", letter_only)

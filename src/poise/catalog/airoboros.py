@@ -6,8 +6,8 @@ https://huggingface.co/datasets/jondurbin/airoboros-3.2
      {"from": "human", "value": "Write two lines on rain."}, {"from": "gpt", "value": "Grey fingers drum …"}]}
 """
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 from poise.sources.turns import messages_in
 

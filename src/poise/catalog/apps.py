@@ -10,8 +10,8 @@ The published repository is a loading script, which `datasets` 4 refuses, so its
 
 import json
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation, Message
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 from poise.sources.refusal import NothingToLearn, RowError
 from poise.sources.turns import list_in, text_in

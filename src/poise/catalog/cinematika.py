@@ -7,8 +7,8 @@ https://huggingface.co/datasets/jondurbin/cinematika-v0.1
 The files of plain text in the same repository are the source `cinematika_scenes`.
 """
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation, Message
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 
 ABOUT = About(

@@ -5,8 +5,8 @@ https://huggingface.co/datasets/Anthropic/hh-rlhf
     {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!", "rejected": "\n\nHuman: Hi\n\nAssistant: Go away."}
 """
 
-from poise.catalog._answers import pair_of_dialogues
 from poise.examples import PreferencePair
+from poise.sources.answers import pair_of_dialogues
 from poise.sources.dataset import About, SourceRow
 from poise.sources.transcripts import parse_transcript
 

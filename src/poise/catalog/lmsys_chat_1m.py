@@ -8,8 +8,8 @@ https://huggingface.co/datasets/lmsys/lmsys-chat-1m
 
 from typing import Any
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 from poise.sources.refusal import NothingToLearn
 from poise.sources.turns import messages_in

@@ -5,8 +5,8 @@ https://huggingface.co/datasets/TIGER-Lab/MathInstruct
     {"source": "data/CoT/aqua_rat.json", "instruction": "The distance between two stars is …", "output": "Let's …"}
 """
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation, Message
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 
 ABOUT = About(

@@ -6,8 +6,8 @@ https://huggingface.co/datasets/Muennighoff/natural-instructions
      "inputs": "Passage: Nearing London, Oliver encounters …", "targets": "What is the full name of the person who …"}
 """
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation, Message
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 
 ABOUT = About(

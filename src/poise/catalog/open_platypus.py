@@ -6,8 +6,8 @@ https://huggingface.co/datasets/garage-bAInd/Open-Platypus
      "data_source": "MATH/PRM-800K"}
 """
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation, Message
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 from poise.sources.turns import instruction_in
 

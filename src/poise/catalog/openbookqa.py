@@ -6,7 +6,7 @@ https://huggingface.co/datasets/allenai/openbookqa
      "choices": {"text": ["puppies learning new tricks", …, "plants sprouting, …"], "label": ["A", "B", "C", "D"]}}
 """
 
-from poise.catalog._choices import ask, labels_and_texts, right_choice
+from poise.catalog._choices import ask_labelled
 from poise.examples import Conversation
 from poise.sources.dataset import About, Probability, SourceRow
 
@@ -21,6 +21,4 @@ ABOUT = About(
 
 def read(row: SourceRow, *, letter_only: Probability = 0.5) -> Conversation:
     """Ask for the right choice and, with the probability `letter_only`, for nothing but its letter."""
-    labels, texts = labels_and_texts(row["choices"], "choices")
-    right = right_choice(row["answerKey"], labels, "answerKey")
-    return ask(row["question_stem"], texts, right, letter_only=row.chance.random() < letter_only)
+    return ask_labelled(row, "question_stem", letter_only)

@@ -5,8 +5,8 @@ https://huggingface.co/datasets/Intel/orca_dpo_pairs
     {"system": "You are an AI assistant.", "question": "Name a prime.", "chosen": "7 is a prime.", "rejected": "9"}
 """
 
-from poise.catalog._answers import pair_of_texts
 from poise.examples import PreferencePair
+from poise.sources.answers import pair_of_texts
 from poise.sources.dataset import About, SourceRow
 
 ABOUT = About(

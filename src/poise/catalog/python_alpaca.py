@@ -5,8 +5,8 @@ https://huggingface.co/datasets/Vezora/Tested-22k-Python-Alpaca
     {"instruction": "Write a function that sorts a list.", "input": "[3, 1, 2]", "output": "def sort_list(values): …"}
 """
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation, Message
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 from poise.sources.turns import instruction_in
 

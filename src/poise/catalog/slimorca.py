@@ -9,8 +9,8 @@ https://huggingface.co/datasets/Open-Orca/SlimOrca
 `weight` is left unread on purpose: it is 1 where the assistant speaks, and those are the turns that are trained.
 """
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 from poise.sources.turns import messages_in
 

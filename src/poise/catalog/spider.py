@@ -6,8 +6,8 @@ https://huggingface.co/datasets/xlangai/spider
      "query": "SELECT count(*) FROM head WHERE age  >  56", "query_toks": […], …}
 """
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation, Message
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 
 ABOUT = About(

@@ -10,8 +10,8 @@ All turns but the last answer stand in `instruction`, where markers open them; t
 
 import re
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation, Message
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 from poise.sources.refusal import NothingToLearn
 from poise.sources.roles import role_of

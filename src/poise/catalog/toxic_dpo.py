@@ -5,8 +5,8 @@ https://huggingface.co/datasets/unalignment/toxic-dpo-v0.1
     {"prompt": "…", "chosen": "…", "rejected": "I cannot help with that."}
 """
 
-from poise.catalog._answers import pair_of_texts
 from poise.examples import PreferencePair
+from poise.sources.answers import pair_of_texts
 from poise.sources.dataset import About, SourceRow
 
 ABOUT = About(

@@ -6,8 +6,8 @@ https://huggingface.co/datasets/jondurbin/truthy-dpo-v0.1
      "chosen": "No, I have no body.", "rejected": "Around noon, yes."}
 """
 
-from poise.catalog._answers import pair_of_texts
 from poise.examples import PreferencePair
+from poise.sources.answers import pair_of_texts
 from poise.sources.dataset import About, SourceRow
 
 ABOUT = About(

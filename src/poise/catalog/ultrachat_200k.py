@@ -6,8 +6,8 @@ https://huggingface.co/datasets/HuggingFaceH4/ultrachat_200k
      {"content": "Hello!", "role": "assistant"}, …]}
 """
 
-from poise.catalog._answers import conversation
 from poise.examples import Conversation
+from poise.sources.answers import conversation
 from poise.sources.dataset import About, SourceRow
 from poise.sources.turns import messages_in
 

@@ -7,8 +7,8 @@ https://huggingface.co/datasets/allenai/ultrafeedback_binarized_cleaned
      "score_chosen": 8.5, "score_rejected": 3.0, "source": "sharegpt", …}
 """
 
-from poise.catalog._answers import pair_of_dialogues
 from poise.examples import Message, PreferencePair
+from poise.sources.answers import pair_of_dialogues
 from poise.sources.dataset import About, SourceRow
 from poise.sources.refusal import NothingToLearn
 from poise.sources.turns import messages_in

@@ -7,8 +7,8 @@ https://huggingface.co/datasets/HuggingFaceH4/ultrafeedback_binarized
      "rejected": [{"content": "Hi", "role": "user"}, {"content": "What?", "role": "assistant"}]}
 """
 
-from poise.catalog._answers import pair_of_dialogues
 from poise.examples import PreferencePair
+from poise.sources.answers import pair_of_dialogues
 from poise.sources.dataset import About, SourceRow
 from poise.sources.turns import messages_in
 

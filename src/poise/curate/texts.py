@@ -17,12 +17,12 @@ def prompt_of(example: Example) -> tuple[Message, ...]:
 
 def user_turns(example: Example) -> list[str]:
     """Return every user turn, those within the answers too."""
-    return [message.content for message in _messages(example) if message.role == "user"]
+    return [message.content for message in messages_of(example) if message.role == "user"]
 
 
 def system_turns(example: Example) -> list[str]:
     """Return every system turn."""
-    return [message.content for message in _messages(example) if message.role == "system"]
+    return [message.content for message in messages_of(example) if message.role == "system"]
 
 
 def answers(example: Example) -> list[str]:
@@ -44,7 +44,7 @@ def whole_text(example: Example) -> str:
     """Return all that is trained on or given, turn after turn: what near-duplicates are told by."""
     if isinstance(example, Document):
         return example.text
-    return "\n".join(message.content for message in (*prompt_of(example), *_continued(example)))
+    return "\n".join(message.content for message in messages_of(example))
 
 
 def normalised(text: str) -> str:
@@ -63,5 +63,6 @@ def _continued(example: Example) -> tuple[Message, ...]:
     return example.chosen
 
 
-def _messages(example: Example) -> tuple[Message, ...]:
+def messages_of(example: Example) -> tuple[Message, ...]:
+    """Return what is given and what is wanted in answer; rejected answers are not learnt."""
     return () if isinstance(example, Document) else (*prompt_of(example), *_continued(example))

@@ -28,6 +28,7 @@ from poise.examples import (
     RankedAnswers,
 )
 from poise.sources import ranked
+from poise.sources.answers import conversation, pair, pair_of_dialogues, require_answer
 from poise.sources.refusal import NothingToLearn, RowError
 from poise.sources.transcripts import is_transcript, parse_transcript
 from poise.sources.turns import Columns, instruction_in, label_in, messages_in, prompt_in, system_in, text_in, turns_in
@@ -80,24 +81,24 @@ def _document(columns: Columns, name: str) -> Document:
 
 
 def _messages(columns: Columns) -> Conversation:
-    return Conversation(_with_answer(messages_in(columns, "messages"), "messages"))
+    return conversation(messages_in(columns, "messages"), "messages")
 
 
 def _sharegpt(columns: Columns) -> Conversation:
     turns = messages_in(columns, "conversations")
     system = () if turns[0].role == "system" else system_in(columns)
-    return Conversation(_with_answer(system + turns, "conversations"))
+    return conversation(system + turns, "conversations")
 
 
 def _instruction(columns: Columns) -> Conversation:
     asked, answer = instruction_in(columns), Message("assistant", text_in(columns, "output"))
-    return Conversation(_with_answer((*asked, answer), "output"))
+    return conversation((*asked, answer), "output")
 
 
 def _completed(columns: Columns) -> Conversation:
     prompt = prompt_in(columns)
     completion = _without(prompt, turns_in(columns, "completion", "assistant"))
-    _require_answer(completion, "completion")
+    require_answer(completion, "completion")
     return Conversation(prompt + completion)
 
 
@@ -119,9 +120,9 @@ def _prompted_pair(columns: Columns) -> PreferencePair:
     prompt = prompt_in(columns)
     is_whole = chosen[0].role != "assistant" and rejected[0].role != "assistant"
     if not is_whole:
-        return _pair(prompt, _without(prompt, chosen), _without(prompt, rejected))
+        return pair(prompt, _without(prompt, chosen), _without(prompt, rejected))
     if isinstance(columns["prompt"], str):
-        return _divide(chosen, rejected)
+        return pair_of_dialogues(chosen, rejected)
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if side[: len(prompt)] != prompt:
             raise RowError(
@@ -131,11 +132,11 @@ def _prompted_pair(columns: Columns) -> PreferencePair:
                 "it cannot be told which of the two is the prompt the answers belong to",
                 "let it begin with the prompt or with an assistant turn, or leave prompt out of `columns`",
             )
-    return _pair(prompt, _without(prompt, chosen), _without(prompt, rejected))
+    return pair(prompt, _without(prompt, chosen), _without(prompt, rejected))
 
 
 def _implied_pair(columns: Columns) -> PreferencePair:
-    return _divide(
+    return pair_of_dialogues(
         *(
             parse_transcript(text_in(columns, name), name)
             if isinstance(columns.get(name), str)
@@ -153,43 +154,9 @@ def _side(columns: Columns, name: str) -> Messages:
     return turns_in(columns, name, "assistant")
 
 
-def _divide(chosen: Messages, rejected: Messages) -> PreferencePair:
-    """Take the turns that both sides open with as the prompt, up to the last that is not the assistant's."""
-    shared = 0
-    for mine, theirs in zip(chosen, rejected, strict=False):
-        if mine != theirs:
-            break
-        shared += 1
-    while shared and chosen[shared - 1].role == "assistant":
-        shared -= 1
-    return _pair(chosen[:shared], chosen[shared:], rejected[shared:])
-
-
-def _pair(prompt: Messages, chosen: Messages, rejected: Messages) -> PreferencePair:
-    if chosen == rejected:
-        raise NothingToLearn("chosen equals rejected")
-    _require_answer(chosen, "chosen")
-    _require_answer(rejected, "rejected")
-    if not prompt or chosen[0].role != "assistant" or rejected[0].role != "assistant":
-        raise NothingToLearn("no shared prompt")
-    return PreferencePair(prompt, chosen, rejected)
-
-
 def _without(prompt: Messages, turns: Messages) -> Messages:
     """Strip the prompt where the turns repeat it."""
     return turns[len(prompt) :] if turns[: len(prompt)] == prompt else turns
-
-
-def _with_answer(messages: Messages, name: str) -> Messages:
-    if all(message.role != "assistant" for message in messages):
-        raise NothingToLearn("no assistant turn", name)
-    _require_answer(messages, name)
-    return messages
-
-
-def _require_answer(messages: Messages, name: str) -> None:
-    if not any(message.role == "assistant" and message.content.strip() for message in messages):
-        raise NothingToLearn("empty completion", name)
 
 
 PROMPTS, LISTS, ORDERS = "prompt or instruction", " or ".join(ranked.ANSWERS), " or ".join(ranked.ORDERS)

@@ -19,9 +19,9 @@ from transformers import TrainerCallback
 from poise import __version__
 from poise.batch.pack import pack
 from poise.batch.row import Row
+from poise.cache import cache_folder
 from poise.recipe import Recipe
 from poise.run import write_whole
-from poise.train.reference import default_store
 from poise.train.trainer import PoiseTrainer, peak_memory_bytes
 from poise.train.work import forward_price, lay_out, training_price, work_of
 
@@ -73,7 +73,7 @@ def _file(recipe: Recipe, rows_sha256: str) -> Path:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     machine = (platform.node(), device, torch.get_num_threads(), torch.__version__, __version__)
     key = json.dumps([recipe.verb, values, rows_sha256, machine], sort_keys=True, default=str)
-    return default_store() / "forecasts" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return cache_folder() / "forecasts" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def evaluations(recipe: Recipe, steps: int) -> int:

@@ -7,7 +7,6 @@ processes compute a share each.
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,12 +119,6 @@ def weights_sha256(model: Any) -> str:
         content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return content.hexdigest()
-
-
-def default_store() -> Path:
-    """Where stored log-probabilities live: $POISE_CACHE, else the user's cache folder."""
-    chosen = os.environ.get("POISE_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "poise"
 
 
 def _compute(

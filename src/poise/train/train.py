@@ -25,6 +25,7 @@ from poise.batch.render import Renderer
 from poise.batch.row import Row
 from poise.batch.score import Scorer
 from poise.batch.tokens import PreparedTokenizer, prepare_tokenizer
+from poise.cache import cache_folder
 from poise.errors import DataError, InterruptedRun, PoiseError, ResourceError, RunError, StoppedElsewhere
 from poise.recipe import Recipe
 from poise.run import Drop, Run, now, write_whole
@@ -45,7 +46,7 @@ from poise.train.model import (
 from poise.train.moving import Follow, FollowingReference
 from poise.train.optimizer import choose_optimizer
 from poise.train.processes import agreed, is_main, main_alone, together
-from poise.train.reference import Reference, default_store, reference_for
+from poise.train.reference import Reference, reference_for
 from poise.train.trainer import PoiseTrainer, newest_checkpoint
 
 SHOWN = {
@@ -299,7 +300,7 @@ def reference_store(recipe: Recipe) -> Path | None:
     """Where a recipe keeps reference log-probabilities."""
     if isinstance(recipe.poise.reference_cache, str):
         return Path(recipe.poise.reference_cache)
-    return default_store() if recipe.poise.reference_cache else None
+    return cache_folder() if recipe.poise.reference_cache else None
 
 
 def make_reference(

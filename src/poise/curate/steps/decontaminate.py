@@ -31,7 +31,8 @@ from poise.curate.benchmarks import BENCHMARKS, Item, load_benchmark, unknown_be
 from poise.curate.reason import Reason
 from poise.curate.rows import Decisions, Rows, drops_of, example_of
 from poise.curate.step import Judge
-from poise.examples import Conversation, Document, Example, LabeledConversation, RankedAnswers
+from poise.curate.texts import messages_of
+from poise.examples import Document, Example, RankedAnswers
 
 WHOLE_WORDS = 8
 """From so many words on, a text is looked for within turns; shorter ones are found in innocent sentences."""
@@ -376,15 +377,12 @@ def _turns(example: Example) -> list[str]:
     """Return all that is given and wanted, turn by turn; rejected answers are not learnt."""
     if isinstance(example, Document):
         return [example.text]
-    if isinstance(example, Conversation | LabeledConversation):
-        messages = example.messages
-    elif isinstance(example, RankedAnswers):
-        best = [
+    messages = messages_of(example)
+    if isinstance(example, RankedAnswers):  # all that share the best rank are learnt
+        best = (
             answer for answer, rank in zip(example.answers, example.ranks, strict=True) if rank == min(example.ranks)
-        ]
+        )
         messages = (*example.prompt, *chain.from_iterable(best))
-    else:
-        messages = (*example.prompt, *example.chosen)
     return [message.content for message in messages]
 
 

@@ -10,7 +10,6 @@ are alike as a whole. A row is dropped only if one that is kept is as near as th
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from poise.cache import cache_folder
 from poise.curate.embeddings import Encoder, embedded, load_encoder, marks, neighbours, weights_digest
 from poise.curate.minhash import (
     HASH_FUNCTION,
@@ -95,7 +95,9 @@ class NearDuplicates(Step):
         frame = rows.engine.mapped(frame, _Compared(self), ("kind", "content"), "text", rows.count)
         found = rows.engine.collect(frame.select("id", "task", "rank", "text")).sort_by("rank")
         ids, tasks, ranks = (found[name].to_pylist() for name in ("id", "task", "rank"))
-        return self.among(ids, found["text"], ranks, tasks, parts=partial(self._parts, rows), cache=_vector_folder())
+        return self.among(
+            ids, found["text"], ranks, tasks, parts=partial(self._parts, rows), cache=cache_folder() / "vectors"
+        )
 
     def _parts(self, rows: Rows, ids: list[str]) -> dict[str, list[str]]:
         """Return the parts of some rows."""
@@ -283,10 +285,3 @@ def _with_equals(
         if own in lost_to or first[own] != row:
             kept, near = lost_to.get(own, (own, 1.0))
             yield row, int(first[kept]), near
-
-
-def _vector_folder() -> Path:
-    """Where sentence vectors are stored: under $POISE_CACHE, else in the user's cache folder."""
-    chosen = os.environ.get("POISE_CACHE")
-    folder = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "poise"
-    return folder / "vectors"

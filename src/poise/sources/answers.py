@@ -13,7 +13,7 @@ def conversation(messages: Messages, column: str) -> Conversation:
     """Return a conversation; NothingToLearn, with its column as evidence, where no assistant turn says anything."""
     if all(message.role != "assistant" for message in messages):
         raise NothingToLearn("no assistant turn", column)
-    _require_answer(messages, column)
+    require_answer(messages, column)
     return Conversation(messages)
 
 
@@ -21,8 +21,8 @@ def pair(prompt: Messages, chosen: Messages, rejected: Messages) -> PreferencePa
     """Return a pair; NothingToLearn where the answers are equal, one is empty, or they answer nothing."""
     if chosen == rejected:
         raise NothingToLearn("chosen equals rejected")
-    _require_answer(chosen, "chosen")
-    _require_answer(rejected, "rejected")
+    require_answer(chosen, "chosen")
+    require_answer(rejected, "rejected")
     if not prompt or chosen[0].role != "assistant" or rejected[0].role != "assistant":
         raise NothingToLearn("no shared prompt")
     return PreferencePair(prompt, chosen, rejected)
@@ -44,6 +44,7 @@ def pair_of_dialogues(chosen: Messages, rejected: Messages) -> PreferencePair:
     return pair(tuple(shared), chosen[len(shared) :], rejected[len(shared) :])
 
 
-def _require_answer(messages: Messages, column: str) -> None:
+def require_answer(messages: Messages, column: str) -> None:
+    """Raise NothingToLearn where no assistant turn says anything."""
     if not any(message.role == "assistant" and message.content.strip() for message in messages):
         raise NothingToLearn("empty completion", column)
