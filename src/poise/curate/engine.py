@@ -91,15 +91,6 @@ class Engine:
         """Return the rows that are not the best of their key, with `best`."""
         return frame.join(self.best(frame, key, rank), on=key).where(self._daft.col(rank) != self._daft.col("best"))
 
-    def signed(self, frame: Frame, text: str, name: str, *, permutations: int, ngram: int, seed: int) -> Frame:
-        """Add MinHash signatures (permutations,) uint32 of word n-grams."""
-        from daft.functions import minhash
-
-        signature = minhash(
-            self._daft.col(text), num_hashes=permutations, ngram_size=ngram, seed=seed, hash_function="xxhash3_64"
-        )
-        return frame.with_column(name, signature)
-
     def present(self, frame: Frame, column: str) -> Frame:
         """Keep the rows where a column is not null."""
         return frame.where(self._daft.col(column).not_null())

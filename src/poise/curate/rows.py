@@ -16,7 +16,7 @@ import pyarrow as pa
 from poise.curate.arrow import compute as pc
 from poise.curate.engine import Engine, Frame
 from poise.curate.reason import Reason
-from poise.curate.texts import normalised, system_turns, user_turns, whole_text
+from poise.curate.texts import normalised, system_turns, user_turns
 from poise.examples import Document, Example, LabeledConversation, from_json
 
 ROWS = pa.schema(
@@ -30,7 +30,6 @@ ROWS = pa.schema(
         ("rank", pa.string()),  # the smallest of several equal rows is kept: confidence, order of sources, id
         ("question", pa.string()),  # hash of what is asked; the same in every form of one question
         ("stratum", pa.string()),
-        ("characters", pa.int64()),
         ("content", pa.string()),  # the Example as JSON, without source and lineage
     ]
 )
@@ -129,7 +128,6 @@ def row_of(
         "rank": f"{99 - confidence:02d} {order:04d} {row_id}",
         "question": question_key(example, case_matters=case_matters) or row_id,
         "stratum": stratum,
-        "characters": len(whole_text(example)),
         "content": content,
     }
 
