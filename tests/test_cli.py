@@ -139,6 +139,8 @@ def test_missing_weights_are_told_in_one_message(poise: Any, words: Any, weightl
         (["report", "nowhere"], "nowhere is not a run"),
         (["report"], "Missing argument"),
         (["--nonsense"], "--nonsense"),
+        (["curate", "recipe.yaml", "--public"], "add --push OWNER/NAME"),
+        (["curate", "recipe.yaml", "--diff", "a", "b"], "leave recipe and --push out"),
     ],
 )
 def test_a_slip_on_the_command_line_is_told_with_what_was_meant(command: list[str], told: str, poise: Any) -> None:

@@ -152,6 +152,12 @@ def curate(
 
     Stages that are there and unchanged are reused; a killed build goes on where it was.
     """
+    if public and push is None:
+        raise RecipeError(
+            "--public says who sees what --push uploads\n    to do:  add --push OWNER/NAME, or leave it out"
+        )
+    if diff is not None and (push is not None or arguments):
+        raise RecipeError("--diff compares two folders and builds nothing\n    to do:  leave recipe and --push out")
     if diff is not None:
         from poise.curate import diff as comparing
 

@@ -43,6 +43,8 @@ def test_a_recipe_is_read_with_overrides(tmp_path: Path) -> None:
         ("name: mine", "name: boolq", "two sources are called 'boolq'"),
         ("count: 10", "count: 10, fraction: 0.5", "count and fraction say the same thing"),
         ("path: my.jsonl, ", "", "a source needs `source`"),
+        ("count: 10", "count: 10, stratify: kind", "stratify reads a column of a catalog source's rows"),
+        ("confidence: 3", "stratify: answer", "stratify keeps shares while sampling"),
         ("exact: {key: row}", "exakt", r"recipe.yaml:6.*\n.*\n.*no step 'exakt'; did you mean 'exact'"),
         ("exact: {key: row}", "exact: {key: rows}", "exact: expected one of questions, row, bagel"),
         ("exact: {key: row}", "exact: {keys: row}", "unknown key 'keys'"),

@@ -81,6 +81,10 @@ class SourceEntry(BaseModel):
             raise ValueError("count and fraction say the same thing; keep one")
         if self.held_out and (self.count is not None or self.fraction is not None or self.repeat != 1):
             raise ValueError("held_out takes the whole test split once; leave count, fraction and repeat out")
+        if self.stratify is not None and self.source is None:
+            raise ValueError("stratify reads a column of a catalog source's rows; name the `source`")
+        if self.stratify is not None and self.count is None and self.fraction is None:
+            raise ValueError("stratify keeps shares while sampling; give count or fraction")
         if self.source is None and self.options:
             raise ValueError(f"{UNKNOWN} {next(iter(self.options))!r}")
         return self
