@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from poise.curate.benchmarks import load_benchmark
-from poise.curate.steps.decontaminate import Matcher, Report
+from poise.curate.leaks import Leaks
+from poise.curate.matcher import Matcher
 from poise.examples import Conversation, Example, Message, PreferencePair
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "gsm8k"
@@ -47,7 +48,7 @@ def matcher() -> Matcher:
 
 
 def test_every_planted_question_is_found_and_named(matcher: Matcher) -> None:
-    report = Report(matcher.states)
+    report = Leaks(matcher.states)
     rows = list(planted(random.Random(3)))
     for number, row in rows:
         matches = matcher.matches(row)

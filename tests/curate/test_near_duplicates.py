@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from poise.curate.embeddings import Encoder
+from poise.curate.encoder import Encoder
 from poise.curate.engine import Engine
 from poise.curate.rows import DROPS, ROWS, Decisions, Rows, row_of
 from poise.curate.steps.near_duplicates import NearDuplicates

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from poise.cache import cache_folder
-from poise.curate.embeddings import Encoder, embedded, load_encoder, marks, neighbours, weights_digest
+from poise.curate.encoder import Encoder, load_encoder, weights_digest
+from poise.curate.marks import marks
 from poise.curate.minhash import (
     HASH_FUNCTION,
     Block,
@@ -36,9 +37,11 @@ from poise.curate.minhash import (
     verified,
     words,
 )
+from poise.curate.neighbours import neighbours
 from poise.curate.rows import Decisions, Rows, drops_of, example_of
 from poise.curate.step import Step
 from poise.curate.texts import answers, prompt_of, whole_text
+from poise.curate.vectors import embedded
 from poise.examples import Document, Example
 
 REASON = "near-duplicate"

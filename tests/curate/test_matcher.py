@@ -1,17 +1,13 @@
 """Decontamination finds every form of an item in every place of a row, and leaves its innocent neighbours."""
 
-import json
 import pickle
 import random
-from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from poise.curate.benchmarks import Item
-from poise.curate.steps.decontaminate import Decontaminate, Match, Matcher, Report, words_of
+from poise.curate.matcher import Match, Matcher, words_of
 from poise.examples import (
     Conversation,
     Document,
@@ -359,104 +355,8 @@ def test_copies_of_an_item_are_all_named() -> None:
     assert {(match.benchmark, match.item) for match in found} == {("bakery", "7"), ("bakery", "8"), ("other", "1")}
 
 
-def reported(matcher: Matcher, rows: Iterable[tuple[str, Example]]) -> dict[str, Any]:
-    report = Report(matcher.states)
-    for name, row in rows:
-        if matches := matcher.matches(row):
-            report.add(name, matches)
-    return report.facts()
-
-
-def test_the_report_counts_rows_and_names_items_and_samples() -> None:
-    matcher = Matcher([ITEM, Item("metals", "1", (TEN_WORDS,)), Item("metals", "2", ("Iron?",))])
-    rows = [("a", ask(ROLLS)), ("b", ask(f"{TEN_WORDS} {ROLLS}")), ("c", ask("Hello"))]
-    facts = reported(matcher, rows)
-    assert json.loads(json.dumps(facts)) == facts
-    assert facts["bakery"] == {
-        "items": 1,
-        "looked for": {"n-gram share": 1},
-        "too short": [],
-        "rows": 2,
-        "leaked": {"7": 2},
-        "samples": [
-            {"row": name, "item": "7", "seen": " ".join(words_of(ROLLS)), "text": ROLLS} for name in ("a", "b")
-        ],
-    }
-    assert facts["metals"]["too short"] == ["2"]
-    assert facts["metals"]["looked for"] == {"too short": 1, "whole item": 1}
-    assert (facts["metals"]["rows"], facts["metals"]["leaked"]) == (1, {"1": 1})
-
-
-def test_the_report_is_the_same_for_any_order_of_the_rows() -> None:
-    matcher = Matcher([ITEM])
-    rows = [(f"row{number:02d}", ask(f"{ROLLS} {number}")) for number in range(20)]
-    facts = reported(matcher, rows)
-    assert reported(matcher, rows[::-1]) == facts
-    assert [sample["row"] for sample in facts["bakery"]["samples"]] == [f"row{number:02d}" for number in range(5)]
-    assert facts["bakery"]["rows"] == 20
-
-
 def test_a_matcher_that_went_to_another_process_judges_the_same() -> None:
     matcher = Matcher([ITEM, CHOICES, MATCH])
     sent = pickle.loads(pickle.dumps(matcher))
     for row in (ask(ROLLS), ask(first_words(21)), ask(f"{PASSAGE} {MATCH.texts[0]}"), ask("Hello")):
         assert sent.matches(row) == matcher.matches(row)
-
-
-# --- as a step ---
-
-
-@pytest.fixture
-def bakery(tmp_path: Path) -> dict[str, str]:
-    """A benchmark of one's own in a file."""
-    path = tmp_path / "questions.jsonl"
-    path.write_text(json.dumps({"question": ROLLS}) + "\n" + json.dumps({"question": "Why?"}) + "\n")
-    return {"name": "bakery", "path": str(path)}
-
-
-def test_the_step_judges_by_the_benchmarks_of_its_keys(bakery: dict[str, str]) -> None:
-    step = Decontaminate(benchmarks=[bakery])
-    assert step.judge(ask(ROLLS)) is not None
-    assert step.judge(ask("Hello")) is None
-    assert Decontaminate(benchmarks=[bakery], allow=[ROLLS]).judge(ask(ROLLS)) is None
-
-
-def test_the_last_of_1025_rows_is_judged_too(
-    bakery: dict[str, str], build: Callable[..., Any], chat: Callable[..., Any], pair: Callable[..., Any]
-) -> None:
-    rows = [chat(f"Row number {number}") for number in range(1024)] + [chat(ROLLS)]
-    built = build({"rows": rows, "pairs": [pair(ROLLS)]}, steps=[{"decontaminate": {"benchmarks": [bakery]}}])
-    dropped = [row for row in built.ledger() if row["reason"]]
-    assert {(row["place"], row["reason"]) for row in dropped} == {
-        ("rows.jsonl:1025", "leaks bakery"),
-        ("pairs.jsonl:1", "leaks bakery"),
-    }
-    assert all(row["evidence"].startswith("questions.jsonl:1, n-gram share 1.00: A baker") for row in dropped)
-    stages = json.loads((built.out / "curation.json").read_text())["stages"]
-    (facts,) = [stage["facts"]["bakery"] for stage in stages if stage["name"] == "decontaminate"]
-    assert (facts["rows"], facts["leaked"], facts["too short"]) == (2, {"questions.jsonl:1": 2}, ["questions.jsonl:2"])
-
-
-def test_a_benchmark_is_a_name_or_name_path_and_revision() -> None:
-    step = Decontaminate(benchmarks=["gsm8k", {"name": "mmlu", "revision": "abc"}])
-    assert [(each.name, each.path, each.revision) for each in step.benchmarks] == [
-        ("gsm8k", None, None),
-        ("mmlu", None, "abc"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("keys", "told"),
-    [
-        ({"benchmarks": ["gsm8"]}, "there is no benchmark 'gsm8'; did you mean 'gsm8k'"),
-        ({"benchmarks": ["mine"]}, "A set of your own needs `path`"),
-        ({"benchmarks": ["gsm8k", "gsm8k"]}, "the benchmark 'gsm8k' is there twice"),
-        ({"benchmarks": []}, "at least 1 item"),
-        ({"benchmarks": ["gsm8k"], "share": 0}, "greater than 0"),
-        ({"benchmarks": ["gsm8k"], "ngram": 7}, "greater than or equal to 8"),
-        ({"benchmarks": ["gsm8k"], "threshold": 0.5}, "Extra inputs"),
-    ],
-)
-def test_keys_that_make_no_sense_are_refused(keys: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
-        Decontaminate(**keys)
