@@ -16,7 +16,7 @@ from poise.errors import ModelError
 from poise.recipe import load_recipe
 from poise.run import Run
 from poise.train.merged import merge_adapter
-from poise.train.train import prepare
+from poise.train.prepare import prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 

@@ -15,7 +15,7 @@ from poise.recipe import load_recipe
 from poise.recipe_sections import DataSection
 from poise.run import Run, file_sha256
 from poise.train.data import load_examples
-from poise.train.train import prepare
+from poise.train.prepare import prepare
 
 MIXTURE = "dataset_mixture={datasets: [{id: %s, weight: %s}], test_split_size: %s}"
 

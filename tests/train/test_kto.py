@@ -18,7 +18,7 @@ from poise.objectives.kto import KTO
 from poise.plan import mask
 from poise.recipe import load_recipe
 from poise.train import whole_step
-from poise.train.train import prepare
+from poise.train.prepare import prepare
 
 CUTS: dict[str, dict[str, Any]] = {
     "4 x 2": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},

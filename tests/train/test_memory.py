@@ -237,7 +237,7 @@ def gradients(recipe: Any, pairs: bool) -> dict[str, torch.Tensor]:
     """Return the gradient of every trained weight for the recipe's first rows, as training assembles the model."""
     from poise.batch.batch import make_batch
     from poise.train.assemble import assemble
-    from poise.train.train import prepare
+    from poise.train.prepare import prepare
 
     prepared = prepare(recipe)
     scorer = assemble(recipe, prepared.tokenizer, prepared.rendered).scorer.train()

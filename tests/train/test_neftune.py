@@ -42,8 +42,8 @@ def test_transformers_hook_stays_out(alpha: float, tmp_path: Any, base: Any, tin
     """It would scale the noise by the length of the flat row."""
     from poise.recipe import load_recipe
     from poise.run import Run
+    from poise.train.arguments import training_arguments
     from poise.train.model import choose_hardware
-    from poise.train.train import training_arguments
 
     data = tiny.write_rows(tmp_path / "rows.jsonl", tiny.uneven_rows(4))
     overrides = tiny.settings(

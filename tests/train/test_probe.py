@@ -22,8 +22,8 @@ from poise.errors import RecipeError
 from poise.recipe import load_recipe
 from poise.train.forecast import Forecast, checkpoints, evaluations, remember, remembered
 from poise.train.micro_steps import Chosen, fit_pace
+from poise.train.prepare import prepare
 from poise.train.probe import probe
-from poise.train.train import prepare
 from poise.train.work import Work, forward_price, step_rows, training_price, work_of
 
 

@@ -21,7 +21,7 @@ from poise.objectives.ipo import IPO
 from poise.objectives.orpo import ORPO
 from poise.plan import mask
 from poise.recipe import load_recipe
-from poise.train.train import prepare
+from poise.train.prepare import prepare
 
 ASKED = (Message("user", "Say apple and bread and cloud"),)
 ANSWERS = ("apple bread cloud", "apple", "no", "stone tiger moon night ocean")

@@ -220,7 +220,7 @@ def test_stored_values_equal_a_frozen_copy_and_the_model_without_its_adapter(
     from poise.batch.batch import make_batch
     from poise.batch.score import Scorer
     from poise.recipe import load_recipe
-    from poise.train.train import prepare
+    from poise.train.prepare import prepare
 
     data = tiny.write_rows(tmp_path / "pairs.jsonl", tiny.uneven_pairs(8))
     values = {"model_name_or_path": base, "dataset_name": data, "output_dir": tmp_path / "run"}
@@ -282,8 +282,8 @@ def test_a_reference_that_is_not_the_policy_is_refused(tiny: Any, base: Path, tm
     from poise.recipe import load_recipe
     from poise.train.check import check_reference
     from poise.train.model import choose_hardware
+    from poise.train.prepare import prepare
     from poise.train.reference import reference_for
-    from poise.train.train import prepare
 
     data = tiny.write_rows(tmp_path / "pairs.jsonl", tiny.uneven_pairs(8))
     overrides = tiny.settings(model_name_or_path=base, dataset_name=data, output_dir=tmp_path / "run")

@@ -139,7 +139,7 @@ def test_a_checkpoint_on_other_data_is_not_resumed(tiny: Any, train_run: Any) ->
 
 
 def test_a_half_written_checkpoint_is_passed_over_and_cleared(tiny: Any, train_run: Any) -> None:
-    from poise.train.trainer import newest_checkpoint
+    from poise.train.checkpoint import newest_checkpoint
 
     steps = {"per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 2}
     run = train_run("sft", tiny.uneven_rows(16), **steps)

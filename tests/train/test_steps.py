@@ -63,7 +63,7 @@ def test_continued_pretraining_joins_nothing_across_packed_documents(tiny: Any, 
     from poise.batch.row import Row
     from poise.batch.score import Scorer
     from poise.recipe import load_recipe
-    from poise.train.train import prepare
+    from poise.train.prepare import prepare
 
     texts = [" ".join(tiny.WORDS[index : index + 4 + index % 5]) for index in range(12)]
     data = tiny.write_rows(tmp_path / "documents.jsonl", [{"text": text} for text in texts])

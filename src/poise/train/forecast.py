@@ -22,7 +22,8 @@ from poise.batch.row import Row
 from poise.cache import cache_folder
 from poise.recipe import Recipe
 from poise.run import write_whole
-from poise.train.trainer import PoiseTrainer, peak_memory_bytes
+from poise.train.peak_memory import peak_memory_bytes
+from poise.train.trainer import PoiseTrainer
 from poise.train.work import forward_price, lay_out, training_price, work_of
 
 BY_PROBE = "poise plan --probe"

@@ -19,12 +19,13 @@ from poise.batch.row import Row
 from poise.batch.score import Scorer
 from poise.recipe import Recipe
 from poise.run import Run
+from poise.train.arguments import training_arguments
 from poise.train.assemble import Assembled
 from poise.train.forecast import BYTES_PER_SECOND
 from poise.train.model import save_model
 from poise.train.moving import Follow, FollowingReference
+from poise.train.prepare import Prepared
 from poise.train.reference import Reference
-from poise.train.train import Prepared, training_arguments
 from poise.train.trainer import PoiseTrainer
 from poise.train.work import Price, work_of
 

@@ -38,9 +38,10 @@ from poise.train.memory import told_plainly
 from poise.train.micro_steps import Chosen, MicroSteps, Pace, choose, clock, fit_pace, take_micro_steps
 from poise.train.model import quiet_libraries
 from poise.train.moving import FollowingReference
+from poise.train.peak_memory import peak_memory_bytes
+from poise.train.prepare import Prepared, rows_per_step
 from poise.train.reference import Reference, missing_from, pass_tokens
-from poise.train.train import Prepared, make_reference, reference_store, rows_per_step
-from poise.train.trainer import peak_memory_bytes
+from poise.train.reference_of import make_reference, reference_store
 from poise.train.work import Layout, forward_price, lay_out, training_price
 
 FORWARD_TIMED = 5

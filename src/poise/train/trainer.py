@@ -13,11 +13,9 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import psutil
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
@@ -33,18 +31,15 @@ from poise.batch.score import Scorer
 from poise.errors import DivergenceError
 from poise.run import Run
 from poise.train import processes, whole_step
-from poise.train.adapters import load_adapter_weights
+from poise.train.checkpoint import SEEN, STAGING, is_complete, load_weights, rotate
 from poise.train.means import Means
 from poise.train.memory import fitting, room_for
 from poise.train.moving import FollowingReference
+from poise.train.peak_memory import peak_memory_bytes
 from poise.train.processes import NOTHING, agreed
 from poise.train.reference import Reference
+from poise.train.tally import Tally
 from poise.train.whole_step import items, random_state, set_random_state
-
-STAGING = ".staging"
-"""Where a checkpoint is written before it gets its name."""
-SEEN = "poise_seen.json"
-"""In a checkpoint: the tokens computed up to it."""
 
 
 class Rows(Dataset[Row]):
@@ -58,29 +53,6 @@ class Rows(Dataset[Row]):
 
     def __getitem__(self, index: int) -> Row:
         return self.rows[index]
-
-
-@dataclass
-class Tally:
-    """Sums over the steps since the last log line."""
-
-    metrics: Means = field(default_factory=Means)
-    tokens: int = 0
-    seconds: float = 0.0
-    router_loss: float = 0.0
-    rows: int = 0
-    """Rows with a router loss."""
-
-    @classmethod
-    def joined(cls, parts: Sequence["Tally"]) -> "Tally":
-        """Add up what each process did; tokens and seconds are already those of the whole step."""
-        return cls(
-            metrics=Means.joined(part.metrics for part in parts),
-            tokens=parts[0].tokens,
-            seconds=parts[0].seconds,
-            router_loss=sum(part.router_loss for part in parts),
-            rows=sum(part.rows for part in parts),
-        )
 
 
 class PoiseTrainer(Trainer):
@@ -360,7 +332,7 @@ class PoiseTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Let transformers write into a staging folder, then rename: a checkpoint is whole or not there."""
         final = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        if _is_complete(final):
+        if is_complete(final):
             return
         staging = Path(str(self.args.output_dir)) / STAGING
         if self.is_world_process_zero():
@@ -382,7 +354,7 @@ class PoiseTrainer(Trainer):
             (staging / final.name / SEEN).write_text(json.dumps({"tokens_seen": self.tokens_seen}))
             (staging / final.name).rename(final)
             staging.rmdir()
-            _rotate(final.parent, self.args.save_total_limit, self.state.best_model_checkpoint)
+            rotate(final.parent, self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
 
     _staging: Path | None = None
@@ -391,71 +363,15 @@ class PoiseTrainer(Trainer):
         return str(self._staging or self.args.output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        _load_weights(self.scorer.model, Path(resume_from_checkpoint))
+        load_weights(self.scorer.model, Path(resume_from_checkpoint))
         if isinstance(self.reference, FollowingReference):
             self.reference.load(Path(resume_from_checkpoint))
         seen = Path(resume_from_checkpoint) / SEEN
         self.tokens_seen = int(json.loads(seen.read_text())["tokens_seen"]) if seen.is_file() else 0
 
     def _load_best_model(self) -> None:
-        _load_weights(self.scorer.model, Path(str(self.state.best_model_checkpoint)))
+        load_weights(self.scorer.model, Path(str(self.state.best_model_checkpoint)))
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here: a shared token is computed once, which transformers' estimate does not know."""
         return 0
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint with the highest step whose last-written file is there."""
-    return max(_complete(folder), key=_step, default=None)
-
-
-def _complete(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("checkpoint-*") if _is_complete(path)]
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    return (checkpoint / "trainer_state.json").is_file()
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.split("-")[1])
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Most memory held so far: on CUDA what torch allocated, else the process's resident set."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    with contextlib.suppress(OSError, StopIteration):  # Linux: getrusage would count the peak of the parent process too
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) * 1024
-    with contextlib.suppress(ImportError):
-        import resource
-        import sys
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return psutil.Process().memory_info().rss
-
-
-def _load_weights(model: Any, folder: Path) -> None:
-    from peft import PeftModel
-    from safetensors.torch import load_file
-
-    if isinstance(model, PeftModel):
-        load_adapter_weights(model, folder)
-        return
-    weights: dict[str, Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        weights |= load_file(file)
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    tied = set(model.all_tied_weights_keys)
-    if unexpected or set(missing) - tied:
-        raise DivergenceError(f"{folder} does not hold this model: missing {missing[:3]}, unknown {unexpected[:3]}")
-
-
-def _rotate(folder: Path, keep: int | None, best: str | None) -> None:
-    """Remove the oldest checkpoints but the best one, which may be loaded at the end."""
-    steps = sorted(_complete(folder), key=_step)
-    for old in steps[:-keep] if keep else []:
-        if str(old) != best:
-            shutil.rmtree(old)

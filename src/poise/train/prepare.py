@@ -1,0 +1,58 @@
+"""Read and render a recipe's data: everything that is known before a model is loaded."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from poise.batch.render import Renderer
+from poise.batch.row import Row
+from poise.batch.tokens import PreparedTokenizer, prepare_tokenizer
+from poise.errors import RunError
+from poise.recipe import Recipe
+from poise.run import Drop
+from poise.train.data import Loaded, Rendered, load_examples, render
+from poise.train.model import load_tokenizer
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before the model is loaded."""
+
+    loaded: Loaded
+    rendered: Rendered
+    renderer: Renderer
+    tokenizer: PreparedTokenizer
+
+    @property
+    def drops(self) -> list[Drop]:
+        """Every row that is not trained on."""
+        return [*self.loaded.drops, *self.rendered.drops]
+
+    def optimizer_steps(self, recipe: Recipe, processes: int = 1) -> int:
+        """Updates the run will make."""
+        training = recipe.training
+        if training.get("max_steps", -1) > 0:
+            return int(training["max_steps"])
+        rows = -(-len(self.rendered.train) // processes)
+        return math.ceil(-(-rows // rows_per_step(recipe)) * float(training["num_train_epochs"]))
+
+
+def rows_per_step(recipe: Recipe) -> int:
+    """Rows of one optimizer step on one process."""
+    return int(recipe.training["per_device_train_batch_size"] * recipe.training["gradient_accumulation_steps"])
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Read and render the data; every complaint about it comes from here, before a model is loaded."""
+    loaded = load_examples(recipe.data, recipe.objective.rows, recipe.verb)
+    tokenizer = prepare_tokenizer(load_tokenizer(recipe.model), recipe.model.chat_template, recipe.model.eos_token)
+    renderer = Renderer(tokenizer, recipe.data.max_length, recipe.data.max_prompt_length, recipe.data.overlong)
+    return Prepared(loaded, render(loaded, renderer, recipe.data, recipe.objective, recipe.verb), renderer, tokenizer)
+
+
+def row_at(prepared: Prepared, number: int) -> Row:
+    """Return a rendered row by its place in training order, from 0."""
+    rows: Sequence[Row] = prepared.rendered.train
+    if not 0 <= number < len(rows):
+        raise RunError(f"--row {number}: this recipe has rows 0 to {len(rows) - 1}")
+    return rows[number]
