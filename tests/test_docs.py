@@ -19,7 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from poise import cli, errors
 from poise.curate.benchmarks import BENCHMARKS
-from poise.curate.curation import Curation, SourceEntry, load_curation
+from poise.curate.curation import Curation, load_curation
+from poise.curate.entry import SourceEntry
 from poise.curate.step import PACKAGE as STEPS
 from poise.dialects import REFUSED, RENAMED
 from poise.evaluate.questions import load_questions

@@ -12,7 +12,7 @@ SOURCE = "rows"
 def prepare(job: Job, seed: int) -> dict[str, Any]:
     """Fill the folder; returns what the table says of the rows."""
     from curation.synthetic import planted
-    from poise.curate.curation import SourceEntry
+    from poise.curate.entry import SourceEntry
     from poise.curate.load import load_source
 
     rows = planted(job.cell.rows, seed)

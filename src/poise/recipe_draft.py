@@ -98,9 +98,9 @@ class Draft:
             return
         key = key.replace("-", "_")
         if inner:
-            self.add_inner(key, inner, _read_override(text), place)
+            self.add_inner(key, inner, read_override(text), place)
         else:
-            self.add(key, _read_override(text), Origin("command line", "command line"), place, text)
+            self.add(key, read_override(text), Origin("command line", "command line"), place, text)
 
     def add_inner(self, spelled: str, inner: list[str], value: Any, place: Place) -> None:
         """Override one value inside a mapping or list; what is around it keeps the place it came from."""
@@ -108,7 +108,7 @@ class Draft:
         before = self.settings.get(key)
         inner = [".".join(inner)] if key == "dataset_mixer" else inner
         whole = copy.deepcopy(before.value) if before else {}
-        if not _put(whole, inner, value):
+        if not put(whole, inner, value):
             self.faults.append(Fault(place, f"there is no {'.'.join(inner)!r} in {key} to override"))
             return
         changed = f"command line: {'.'.join([key, *inner])}"
@@ -172,7 +172,7 @@ _SHOWN_FAULTS = 50
 _SECRET = re.compile(r"\b(?:hf|sk|ghp|gho|glpat)[-_][A-Za-z0-9_-]{6,}|(?<=hub_token=).+|(?<=hub_token: ).+")
 
 
-def _read_override(text: str) -> Any:
+def read_override(text: str) -> Any:
     """Read a value of the command line: a word, or YAML where it begins with a bracket or a quote."""
     if text[:1] in ("[", "{", '"', "'"):
         try:
@@ -182,7 +182,7 @@ def _read_override(text: str) -> Any:
     return read_scalar(text)
 
 
-def _put(whole: Any, inner: list[str], value: Any) -> bool:
+def put(whole: Any, inner: list[str], value: Any) -> bool:
     """Set the value at a path of mappings and lists, making mappings on the way; False where there is no way."""
     *way, last = inner
     for step in way:

@@ -108,7 +108,16 @@ class DatasetEntry(Section):
     split: str = "train"
     columns: list[str] | None = None
     weight: Fraction = Field(1.0, validation_alias=AliasChoices("weight", "fraction"))
+    """The share of its rows that is used."""
+    count: int | None = Field(None, ge=1)
+    """So many of its rows instead, or all where there are fewer."""
     revision: str | None = None
+
+    @model_validator(mode="after")
+    def _check_size(self) -> "DatasetEntry":
+        if self.count is not None and "weight" in self.model_fields_set:
+            raise ValueError("count and weight both say how many rows are used; keep one")
+        return self
 
 
 class DatasetMixture(Section):
@@ -129,6 +138,11 @@ class DatasetPart:
     revision: str | None = None
     columns: tuple[str, ...] | None = None
     fraction: float = 1.0
+    count: int | None = None
+
+    def used_of(self, rows: int) -> int:
+        """Say how many of its rows are used."""
+        return min(rows, self.count) if self.count is not None else int(self.fraction * rows)
 
 
 DATA_KEYS: dict[str, frozenset[str]] = {
@@ -282,7 +296,7 @@ class PoiseSection(Section):
 
 def _mixture_part(entry: DatasetEntry) -> DatasetPart:
     columns = None if entry.columns is None else tuple(entry.columns)
-    return DatasetPart(entry.id, entry.config, entry.split, entry.revision, columns, entry.weight)
+    return DatasetPart(entry.id, entry.config, entry.split, entry.revision, columns, entry.weight, entry.count)
 
 
 def _split_kind(split: str) -> Literal["train", "test"] | None:

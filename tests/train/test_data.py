@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poise.curate.curation import Curation, SourceEntry
+from poise.curate.curation import Curation
+from poise.curate.entry import SourceEntry
 from poise.curate.pipeline import curate
 from poise.errors import DataError
 from poise.recipe import load_recipe
@@ -81,6 +82,15 @@ def test_nothing_is_lost_between_loading_and_training(
         return
     assert loaded.rows_in.total() == rows == len(loaded.train) + len(loaded.held_out) + len(loaded.drops)
     assert not {example.id for example in loaded.train} & {example.id for example in loaded.held_out}
+
+
+def test_a_count_takes_so_many_rows_or_all_and_the_rest_is_in_the_ledger(tiny: Any, tmp_path: Path) -> None:
+    file = tiny.write_rows(tmp_path / "rows.jsonl", ({"text": f"row {index}"} for index in range(20)))
+    for count, used in ((5, 5), (50, 20)):
+        mixture = {"datasets": [{"id": str(file), "count": count}]}
+        loaded = load_examples(DataSection.model_validate({"dataset_mixture": mixture}), ("document",), "cpt")
+        assert len(loaded.train) == used
+        assert [drop.reason for drop in loaded.drops] == ["over its count"] * (20 - used)
 
 
 def test_the_same_seed_draws_the_same_rows(tiny: Any, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from poise.curate.curation import Curation, SourceEntry
+from poise.curate.curation import Curation
+from poise.curate.entry import SourceEntry
 
 StageFacts = tuple[str, Path, dict[str, Any]]
 

@@ -15,114 +15,26 @@ split: {test: 0.01}
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from poise.curate.step import Step, load_step
+from poise.curate.entry import SourceEntry
+from poise.curate.mixing import KEYS as MIXING_KEYS
+from poise.curate.mixing import mix
+from poise.curate.overrides import names_a_list, override
+from poise.curate.step import Step, load_step, step_class
 from poise.errors import RecipeError
-from poise.names import did_you_mean, load_named, names_in
+from poise.names import did_you_mean, names_in
 from poise.recipe_faults import UNKNOWN, explain
-from poise.recipe_yaml import Fault, KeyPath, Place, YamlText, read_recipe_file, read_scalar
+from poise.recipe_yaml import Fault, KeyPath, Place, YamlText, read_recipe_file
 from poise.sources.dataset import About, checked_options, options_of
-
-HIGHEST = 99
-"""Confidence of rows that are held out."""
 
 
 class Part(BaseModel):
     """A model of recipe keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SourceEntry(BaseModel):
-    """One source. Keys beside these are the options of the catalog file that `source` names."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    source: str | None = None
-    """A file of poise.catalog; without one, the columns say what the rows are."""
-    path: str | None = None
-    """A file or folder with the dataset's files, or a Hub id; the catalog's own Hub id where it is not given."""
-    name: str | None = None
-    """What the source is called in every count; `source`, or the path's last part, by default."""
-    config: str | None = None
-    split: str | None = None
-    revision: str | None = None
-    """Branch, tag or commit on the Hub; the commit it meant is kept in the manifest."""
-    against: str | None = None
-    """The second dataset, for a source that compares two."""
-    confidence: int | None = Field(default=None, ge=0, lt=HIGHEST)
-    """Of rows with one question those of the highest confidence win; the catalog's value by default, else 2."""
-    accept_risk: bool = False
-    """Whether a source that must be asked for by name may be used."""
-    on_bad_row: Literal["error", "drop"] = "error"
-    case_matters: bool = False
-    """Whether questions that differ in case alone are two, as in code."""
-    count: int | None = Field(default=None, gt=0)
-    """Keep so many rows of those that all steps have left, chosen by hash."""
-    fraction: float | None = Field(default=None, gt=0, le=1)
-    """Keep this share of them."""
-    stratify: str | None = None
-    """A column of the raw rows; `count` and `fraction` keep its shares."""
-    held_out: bool = False
-    """Whether all of it goes to the test split, as a published test split should: its rows win over equal ones, and
-    every row that asks one of its questions is dropped."""
-    repeat: float = Field(default=1.0, gt=0)
-    """Write each row so many times; 2.5 is twice, and a third time for half of them."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "SourceEntry":
-        if self.source is None and self.path is None:
-            raise ValueError("a source needs `source` (a name of the catalog) or `path`")
-        if self.count is not None and self.fraction is not None:
-            raise ValueError("count and fraction say the same thing; keep one")
-        if self.held_out and (self.count is not None or self.fraction is not None or self.repeat != 1):
-            raise ValueError("held_out takes the whole test split once; leave count, fraction and repeat out")
-        if self.stratify is not None and self.source is None:
-            raise ValueError("stratify reads a column of a catalog source's rows; name the `source`")
-        if self.stratify is not None and self.count is None and self.fraction is None:
-            raise ValueError("stratify keeps shares while sampling; give count or fraction")
-        if self.source is None and self.options:
-            raise ValueError(f"{UNKNOWN} {next(iter(self.options))!r}")
-        return self
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Keys of the catalog file's own."""
-        return dict(self.__pydantic_extra__ or {})
-
-    @property
-    def label(self) -> str:
-        """What it is called in every count."""
-        path = Path(self.path) if self.path else None
-        return self.name or self.source or (path.name if path and path.exists() else str(self.path))
-
-    @property
-    def catalogued(self) -> ModuleType:
-        """The catalog file, of an entry that names one."""
-        return load_named("poise.catalog", str(self.source))
-
-    @property
-    def about(self) -> About | None:
-        """What the catalog says of the dataset."""
-        return None if self.source is None else self.catalogued.ABOUT
-
-    @property
-    def against_about(self) -> About | None:
-        """What it says of the second dataset, for a source that compares two."""
-        return None if self.source is None else getattr(self.catalogued, "AGAINST", None)
-
-    @property
-    def trust(self) -> int:
-        """Confidence, the catalog's where the recipe gives none."""
-        if self.held_out:
-            return HIGHEST
-        if self.confidence is not None:
-            return self.confidence
-        return self.about.confidence if self.about else 2
 
 
 class Split(Part):
@@ -161,11 +73,11 @@ class Curation(Part):
 def load_curation(path: Path, overrides: Sequence[str] = ()) -> Curation:
     """Read a recipe; RecipeError lists every mistake with its place."""
     text = read_recipe_file(path)
-    values = dict(text.values)
     faults = list(text.faults)
-    for override in overrides:
-        key, _, value = override.removeprefix("--").partition("=")
-        values[key] = read_scalar(value)
+    faults += override(text, [each for each in overrides if not names_a_list(each)])
+    faults += mix(text)
+    faults += override(text, [each for each in overrides if names_a_list(each)])
+    values = text.values
     try:
         curation = Curation(**values)
         faults += _named_faults(curation, text, path)
@@ -184,7 +96,8 @@ def _named_faults(curation: Curation, text: YamlText, path: Path) -> Iterator[Fa
     labels: dict[str, int] = {}
     for index, entry in enumerate(curation.sources):
         place = _place(text, ("sources", index), path)
-        yield from _source_faults(entry, place)
+        for key, what, remedy in _source_faults(entry):
+            yield Fault(_place(text, ("sources", index, *key), path), what, remedy)
         if entry.label in labels:
             yield Fault(place, f"two sources are called {entry.label!r}", "give one of them another `name`")
         labels[entry.label] = index
@@ -202,36 +115,39 @@ def _named_faults(curation: Curation, text: YamlText, path: Path) -> Iterator[Fa
             yield Fault(place, str(error))
         except ValidationError as error:
             for at, what, remedy in explain(error, keys):
-                yield Fault(_place(text, ("steps", index, name, *at), path), f"{name}: {what}", remedy)
+                is_key = what.startswith(UNKNOWN) and len(at) == 1
+                near = did_you_mean(str(at[0]), step_class(name).model_fields) if is_key else ""
+                yield Fault(_place(text, ("steps", index, name, *at), path), f"{name}: {what}{near}", remedy)
         if name in seen:
             yield Fault(place, f"the step {name} is there twice", "keep one of the two")
         seen.add(name)
 
 
-def _source_faults(entry: SourceEntry, place: Place) -> Iterator[Fault]:
+def _source_faults(entry: SourceEntry) -> Iterator[tuple[KeyPath, str, str]]:
+    """Yield (key, sentence, remedy) of what the catalog knows to be wrong; no key, where the entry as a whole is."""
     known = names_in("poise.catalog")
     if entry.source is None:
         return
     if entry.source not in known:
         near = did_you_mean(entry.source, known)
-        yield Fault(place, f"the catalog has no source {entry.source!r}{near}", "`poise sources` lists them")
+        yield (), f"the catalog has no source {entry.source!r}{near}", "`poise sources` lists them"
         return
     module = entry.catalogued
     options = options_of(module)
     for key in entry.options:
         if key not in options:
             near = did_you_mean(key, [*options, *SourceEntry.model_fields])
-            yield Fault(place, f"source {entry.source} has no key {key!r}{near}")
+            yield (key,), f"source {entry.source} has no key {key!r}{near}", ""
             return
     try:
         checked_options(module, entry.options)
     except RecipeError as error:
-        yield Fault(place, str(error))
+        yield (), str(error), ""
     about: About = module.ABOUT
     if about.opt_in and not entry.accept_risk:
-        yield Fault(place, f"{entry.source}: {about.risk}", "set accept_risk: true on it to use it all the same")
+        yield (), f"{entry.source}: {about.risk}", "set accept_risk: true on it to use it all the same"
     if entry.against is not None and not hasattr(module, "AGAINST"):
-        yield Fault(place, f"source {entry.source} compares with no second dataset", "leave `against` out")
+        yield ("against",), f"source {entry.source} compares with no second dataset", "leave `against` out"
 
 
 def _named(step: Any) -> tuple[str, dict[str, Any]]:
@@ -247,7 +163,7 @@ def _named(step: Any) -> tuple[str, dict[str, Any]]:
 def _known(path: KeyPath) -> list[str]:
     if path[0] == "sources":
         return list(SourceEntry.model_fields)
-    return list(Split.model_fields if path[0] == "split" else Curation.model_fields)
+    return list(Split.model_fields) if path[0] == "split" else [*Curation.model_fields, *MIXING_KEYS]
 
 
 def _place(text: YamlText, path: KeyPath, file: Path) -> Place:

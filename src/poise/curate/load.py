@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from poise import progress
-from poise.curate.curation import SourceEntry
+from poise.curate.entry import SourceEntry
 from poise.curate.rows import ROWS, drops_of, row_of
 from poise.errors import DataError, Problem, list_problems
 from poise.examples import Example
@@ -90,7 +90,7 @@ def _outcomes(entry: SourceEntry, seed: int, tally: Tally, strata: dict[str, str
 
 def _recognised(entry: SourceEntry, tally: Tally) -> Iterator[Outcome]:
     """Load by the shape of the columns."""
-    spec = SourceSpec(str(entry.path), entry.config, entry.split, entry.revision)
+    spec = SourceSpec(str(entry.path), entry.config, entry.split, entry.revision, entry.columns)
     loaded = load(spec, on_bad_row=entry.on_bad_row)
     tally.rows_in = loaded.rows_in.total()
     yield from loaded.examples

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poise.curate.curation import SourceEntry
+from poise.curate.entry import SourceEntry
 from poise.curate.rows import Decisions, Rows, drops_of
 from poise.curate.selection import sample
 

@@ -41,9 +41,14 @@ class Judge(Step):
 
 
 def load_step(name: str, keys: dict[str, Any]) -> Step:
-    """Make a step from its recipe keys; the class is named as its file, in capitals."""
+    """Make a step from its recipe keys."""
+    return step_class(name)(**keys)
+
+
+def step_class(name: str) -> type[Step]:
+    """Find a step's class, which is named as its file, in capitals."""
     known = names_in(PACKAGE)
     if name not in known:
         raise RecipeError(f"there is no step {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
     module = load_named(PACKAGE, name)
-    return getattr(module, "".join(part.capitalize() for part in name.split("_")))(**keys)
+    return getattr(module, "".join(part.capitalize() for part in name.split("_")))

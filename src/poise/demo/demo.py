@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from poise import progress
-from poise.curate.curation import Curation, SourceEntry
+from poise.curate.curation import Curation
+from poise.curate.entry import SourceEntry
 from poise.curate.pipeline import curate
 from poise.demo.world import World, make_world
 from poise.errors import RunError

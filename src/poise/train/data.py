@@ -151,11 +151,12 @@ def _load(source: DatasetPart, section: DataSection, kinds: Sequence[str], verb:
 
 
 def _sample(found: list[Example], source: DatasetPart, chance: random.Random, loaded: Loaded) -> list[Example]:
-    if source.fraction >= 1:
+    if source.fraction >= 1 and source.count is None:
         return found
     order = chance.sample(range(len(found)), len(found))
-    kept = set(order[: int(source.fraction * len(found))])
-    _drop(loaded, (example for index, example in enumerate(found) if index not in kept), "mix", "outside its fraction")
+    kept = set(order[: source.used_of(len(found))])
+    reason = "outside its fraction" if source.count is None else "over its count"
+    _drop(loaded, (example for index, example in enumerate(found) if index not in kept), "mix", reason)
     return [example for index, example in enumerate(found) if index in kept]
 
 
