@@ -67,6 +67,12 @@ def checked(vectors: Any) -> Vectors:
     return vectors
 
 
+def folder_digest(model: str | None) -> str | None:
+    """Hash the weights of a model that lies in a folder: other weights are another space."""
+    folder = Path(model) if model else None
+    return weights_digest(folder) if folder is not None and folder.is_dir() else None
+
+
 def weights_digest(folder: Path) -> str:
     """Hash the weights and settings of a model in a folder, which has no commit."""
     digest = hashlib.sha256()
@@ -83,7 +89,7 @@ def needed(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError:
         raise ResourceError(
-            f"near-duplicates by embeddings need the package {package}, which is not installed\n"
-            "    why:    models and their search are an extra, because method: minhash needs neither\n"
-            "    to do:  pip install 'poise[embed]', or leave `method` out"
+            f"sentence vectors need the package {package}, which is not installed\n"
+            "    why:    models and their search are an extra, because comparing words needs neither\n"
+            "    to do:  pip install 'poise[embed]', or leave `model` out and compare by words"
         ) from None

@@ -42,7 +42,7 @@ WORD = re.compile(rf"[{ALONE}]|[^\W_{ALONE}]+")
 DIGITS = re.compile(r"\d+")
 ASCII_SPACES = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()})
 
-Method = Literal["n-gram share", "whole item", "whole turn"]
+Method = Literal["n-gram share", "whole item", "whole turn", "cosine"]
 State = Literal["n-gram share", "whole item", "whole turn", "allowed", "too short"]
 STATES: tuple[State, ...] = get_args(State)
 """How an item is looked for or why it is not, the best first."""
@@ -57,7 +57,7 @@ class Match:
     item: str
     method: Method
     share: float
-    """Of the item's n-grams; 1 for a whole item."""
+    """Of the item's n-grams; 1 for a whole item; or the cosine."""
     text: str
     """The benchmark's."""
     seen: str
@@ -118,7 +118,7 @@ class Matcher:
 
     def matches(self, example: Example) -> list[Match]:
         """Return every item that a row gives away, the clearest first."""
-        turns = [words_of(turn) for turn in _turns(example)]
+        turns = [words_of(turn) for turn in turns_of(example)]
         found: dict[int, tuple[Method, float, str]] = {}
         for turn in turns:
             if len(turn) < WHOLE_WORDS and (needle := self._turns.get(" ".join(turn))) is not None:
@@ -175,7 +175,7 @@ class Matcher:
 
     def _index(self, items: Sequence[Item]) -> None:
         """Give every text that is looked for a number, and note of every item how it is looked for."""
-        common = _common_texts(items)
+        common = common_texts(items)
         wanted: dict[str, list[_Holder]] = {}
         for item in items:
             self._note(item, "too short")
@@ -234,7 +234,7 @@ def words_of(text: str) -> list[str]:
     return WORD.findall(unicodedata.normalize("NFC", text).casefold())
 
 
-def _turns(example: Example) -> list[str]:
+def turns_of(example: Example) -> list[str]:
     """Return all that is given and wanted, turn by turn; rejected answers are not learnt."""
     if isinstance(example, Document):
         return [example.text]
@@ -267,7 +267,7 @@ def _needles_of(item: Item, common: Mapping[str, set[str]]) -> list[tuple[str, _
     return list(needles.items())
 
 
-def _common_texts(items: Iterable[Item]) -> dict[str, set[str]]:
+def common_texts(items: Iterable[Item]) -> dict[str, set[str]]:
     """Return, by benchmark, the texts that several different items have, such as "Which of these is true?"."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for benchmark, texts in dict.fromkeys((item.benchmark, item.texts) for item in items if not item.passage):

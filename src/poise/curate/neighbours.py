@@ -25,6 +25,7 @@ TRAINED_PER_LIST = 39
 """Vectors per list that k-means sees: faiss asks for so many at least, and more made recall no better."""
 KMEANS_ROUNDS = 5
 QUERIED_ROWS = 512
+COMPARED_PAIRS = 1 << 24
 ADDED_ROWS = 1 << 16
 RESCORED_PAIRS = 1 << 13
 ROUNDING = 1e-5
@@ -45,6 +46,18 @@ def neighbours(
         return _rescored(_compared(vectors, lengths, threshold), vectors, threshold), {"index": "exact"}
     index, facts = _inverted_file(vectors, lengths, threshold)
     return _rescored(_searched(index, vectors, lengths, threshold), vectors, threshold), facts
+
+
+def across(vectors: Vectors, indexed: Vectors, threshold: float) -> Iterator[Block]:
+    """Yield the pairs (row of `vectors`, row of `indexed`) with a cosine of at least `threshold`; all are compared."""
+    lengths, right = lengths_of(vectors), unit(indexed)
+    rows = max(1, COMPARED_PAIRS // max(1, len(indexed)))
+    for start in range(0, len(vectors), rows):
+        cosines = (vectors[start : start + rows] / lengths[start : start + rows, None]) @ right.T
+        one, other = np.nonzero(cosines >= threshold - ROUNDING)
+        found = _cosines_of(vectors[start + one], indexed[other])
+        alike = found >= threshold
+        yield np.column_stack([start + one[alike], other[alike]]), found[alike]
 
 
 def lengths_of(vectors: Vectors) -> NDArray[np.float32]:
@@ -95,9 +108,14 @@ def _rescored(blocks: Iterable[Pairs], vectors: Vectors, threshold: float) -> It
 
 
 def _cosines(pairs: Pairs, vectors: Vectors) -> Similarities:
-    one, other = (vectors[column].astype(np.float64) for column in pairs.T)
-    squares = np.einsum("ij,ij->i", one, one) * np.einsum("ij,ij->i", other, other)
-    return np.minimum(np.einsum("ij,ij->i", one, other) / np.sqrt(squares), 1.0)
+    return _cosines_of(vectors[pairs[:, 0]], vectors[pairs[:, 1]])
+
+
+def _cosines_of(one: Vectors, other: Vectors) -> Similarities:
+    """Return the cosine of each row with its own of the other side, in float64."""
+    left, right = one.astype(np.float64), other.astype(np.float64)
+    squares = np.einsum("ij,ij->i", left, left) * np.einsum("ij,ij->i", right, right)
+    return np.minimum(np.einsum("ij,ij->i", left, right) / np.sqrt(squares), 1.0)
 
 
 def _inverted_file(vectors: Vectors, lengths: NDArray[np.float32], threshold: float) -> tuple[Any, dict[str, Any]]:

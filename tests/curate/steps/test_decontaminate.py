@@ -2,12 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from poise.curate.encoder import Encoder
+from poise.curate.engine import Engine
+from poise.curate.rows import DROPS, ROWS, Rows, row_of
 from poise.curate.steps.decontaminate import Decontaminate
 from poise.examples import Conversation, Message
 
@@ -69,9 +76,40 @@ def test_a_benchmark_is_a_name_or_name_path_and_revision() -> None:
         ({"benchmarks": []}, "at least 1 item"),
         ({"benchmarks": ["gsm8k"], "share": 0}, "greater than 0"),
         ({"benchmarks": ["gsm8k"], "ngram": 7}, "greater than or equal to 8"),
-        ({"benchmarks": ["gsm8k"], "threshold": 0.5}, "Extra inputs"),
+        ({"benchmarks": ["gsm8k"], "cosine": 0.5}, "Extra inputs"),
+        ({"benchmarks": ["gsm8k"], "threshold": 0.5}, "threshold is about vectors, and there is no `model`"),
+        ({"benchmarks": ["gsm8k"], "model": "m"}, "a model needs its threshold"),
     ],
 )
 def test_keys_that_make_no_sense_are_refused(keys: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         Decontaminate(**keys)
+
+
+def test_with_a_model_what_is_reworded_is_dropped_too_and_told_beside_the_rest(
+    bakery: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
+    words = ROLLS.split()
+    turned = " ".join([*words[22:], *words[10:22], *words[:10]])  # 30 words in three pieces: 5 of 18 13-grams at most
+    examples = {"copy": ask(ROLLS), "turned": ask(turned), "other": ask("What is the capital of Peru?")}
+    stored = [
+        row_of(replace(example, source=name), copy=0, confidence=2, order=0, stratum=None, case_matters=False)
+        for name, example in examples.items()
+    ]
+    pq.write_table(pa.Table.from_pylist(stored, schema=ROWS), tmp_path / "rows.parquet")
+    rows = Rows(Engine(), [tmp_path / "rows.parquet"], DROPS.empty_table().select(["id"]), len(stored))
+
+    def letters(texts: list[str]) -> np.ndarray:
+        return np.array([[text.count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts], np.float32)
+
+    step = Decontaminate(benchmarks=[bakery], model="letters", threshold=0.999)
+    decisions = step.decided(rows, Encoder(letters, {"model": "letters", "dtype": "float32"}))
+    told = {row["id"].partition(":")[0]: row["evidence"].partition(":")[2] for row in decisions.drops.to_pylist()}
+    assert told.keys() == {"copy", "turned"}
+    assert told["copy"].startswith("1, n-gram share 1.00") and told["turned"].startswith("1, cosine 1.00")
+    assert decisions.facts["bakery"]["rows"] == 2
+    assert decisions.facts["bakery"]["vectors"] == {
+        "threshold": 0.999, "guard": True, "model": "letters", "dtype": "float32",
+    }  # fmt: skip
+    assert len(Decontaminate(benchmarks=[bakery]).decide(rows).drops) == 1

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from poise.cache import cache_folder
-from poise.curate.encoder import Encoder, load_encoder, weights_digest
+from poise.curate.encoder import Encoder, folder_digest, load_encoder
 from poise.curate.marks import marks
 from poise.curate.minhash import (
     HASH_FUNCTION,
@@ -89,8 +89,7 @@ class NearDuplicates(Step):
 
     def fingerprint(self) -> str | None:
         """Hash the model's weights where they lie in a folder: other weights are another space."""
-        folder = Path(self.model) if self.model else None
-        return weights_digest(folder) if folder is not None and folder.is_dir() else None
+        return folder_digest(self.model)
 
     def decide(self, rows: Rows) -> Decisions:
         """Compare the rows that are left."""
