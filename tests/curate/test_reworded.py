@@ -15,10 +15,10 @@ from poise.examples import Conversation, Document, Message, PreferencePair
 
 def bag_of_words(texts: list[str]) -> np.ndarray:
     """Count words, whatever their order: the same words in other places are the same vector."""
-    vectors = np.zeros((len(texts), 4096), np.float32)
+    vectors = np.zeros((len(texts), 4093), np.float32)
     for row, text in enumerate(texts):
         for word in words_of(text):
-            vectors[row, zlib.crc32(word.encode()) % 4096] += 1
+            vectors[row, zlib.crc32(word.encode()) % 4093] += 1
     return vectors
 
 
