@@ -27,11 +27,19 @@ class Page(HTMLParser):
     def __init__(self, source: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.in_paragraph: list[str] = []
         self.text = ""
+        self._paragraphs = 0
         self.feed(source)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
+        if self._paragraphs:
+            self.in_paragraph.append(tag)
+        self._paragraphs += tag == "p"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._paragraphs -= tag == "p"
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -69,6 +77,12 @@ def hostile(payload: str) -> Stage:
             }
         ],
     )
+
+
+def test_a_paragraph_holds_no_block_which_would_end_it(write_run, tmp_path):
+    page = Page(built(write_run, tmp_path, hostile("a long text that is cut, to be unfolded; ")))
+    assert sum(tag == "details" and attrs.get("class") == "text" for tag, attrs in page.elements) >= 1
+    assert not {"details", "div", "dl", "p", "ul", "table"} & set(page.in_paragraph)
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
