@@ -55,11 +55,11 @@ BROKEN = (
     Broken(SMOL_SFT, "num_train_epochs: 2", "num_train_epochs: .inf", "num_train_epochs", ("finite", "got inf")),
     Broken(SMOL_SFT, "torch_dtype: bfloat16", "torch_dtype: bf16", "torch_dtype", ("'bf16'", "'bfloat16'?")),
     Broken(SMOL_DPO, "max_prompt_length: 512", "max_prompt_length: 1024", "max_prompt_length", ("no room",)),
-    Broken(ORPO, "model_revision: main", "trust_remote_code: true", "trust_remote_code", ("code", "remove the line")),
+    Broken(ORPO, "model_revision: main", "resume_from_checkpoint: x", "resume_from", ("continuation", "--resume")),
     Broken(ORPO, "- wandb", "- wandbb", "report_to", ("'wandbb'", "'wandb'?")),
     Broken(SCAN, "loss_type: sigmoid", "loss_type: sigmoidal", "loss_type", ("'sigmoidal'", "'sigmoid'?")),
     Broken(ANTHROPIC, "optim: rmsprop", "optimizer: rmsprop", "optimizer", ("Axolotl's name", "here it is optim")),
-    Broken(ANTHROPIC, "do_train: true", "hub_token: hf_aaaaaaaaaaaa", "hub_token", ("a token, not shown",)),
+    Broken(ANTHROPIC, "do_train: true", "hub_token: hf_aaaaaaaaaaaa", "hub_token", ("a secret, not shown",)),
 )
 
 

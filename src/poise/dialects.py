@@ -56,10 +56,11 @@ _RENDERED_ONCE = "poise renders text to tokens in one pass, as it reads"
 _ONE_RENDERER = (
     "ids and trained mask come from one renderer, which puts special tokens where the chat template has them"
 )
-_NEVER_PUSHES = "training never pushes to the Hub; what is pushed is decided after the run is judged"
+_NEVER_PUSHES = (
+    "training never pushes to the Hub; read the report, then `hf upload OWNER/NAME RUN/model`, RUN being output_dir"
+)
 _OWN_LAYOUT = "rows are laid out without padding, so nothing is padded"
 _FIXED_TASK = "poise trains causal language models only"
-_OWN_TRACKER = "name the tracker in report_to and set its project in its own environment variables"
 _OWN_LOSS = "the objective computes the loss; transformers' own loss is not used"
 
 NO_EFFECT: dict[str, str] = {
@@ -97,9 +98,6 @@ NO_EFFECT: dict[str, str] = {
     "hub_revision": _NEVER_PUSHES,
     "do_train": "the command says what to do",
     "do_predict": "the command says what to do",
-    "wandb_project": _OWN_TRACKER,
-    "wandb_entity": _OWN_TRACKER,
-    "wandb_run_group": _OWN_TRACKER,
     "use_liger_kernel": "the vocabulary projection is already computed only where a token is trained, in chunks",
     "liger_kernel_config": "the vocabulary projection is already computed only where a token is trained, in chunks",
     "average_tokens_across_devices": "losses are always divided by the count over all devices",
@@ -116,14 +114,14 @@ FORCED: dict[str, tuple[bool, str]] = {
     "logging_nan_inf_filter": (False, "a loss that is not a number must stop the run, not be logged as 0"),
     "auto_find_batch_size": (False, "the batch of the recipe is kept; memory is fitted by tokens_per_micro_batch"),
     "push_to_hub": (False, _NEVER_PUSHES),
+    "trust_remote_code": (
+        False,
+        "code from a model's repository would run with all your rights; the model must be one that transformers knows",
+    ),
 }
 """Keys whose value poise decides, with the reason."""
 
 REFUSED: dict[str, tuple[str, str]] = {
-    "trust_remote_code": (
-        "a recipe cannot switch on code from a model's repository: it would run with all your rights",
-        "use a model that transformers knows, and remove the line",
-    ),
     "hub_token": (
         "a recipe must not hold a token: it is copied into every run",
         "remove the line and log in with `hf auth login`, or set HF_TOKEN; revoke the token if the file was shared",

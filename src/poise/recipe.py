@@ -146,7 +146,7 @@ def _resolve(verb: str, draft: Draft) -> Recipe | None:
     if not (model and data and objective and poise) or training is None or draft.faults:
         return None
     _check_together(draft, model, data, objective, training)
-    idle = dict(_idle_keys(model, data, objective))
+    idle = dict(_idle_keys(model, data, objective, training["report_to"]))
     for key in [key for key in draft.settings if key in idle]:
         draft.note(draft.settings[key], idle[key])
     if draft.faults:
@@ -343,7 +343,9 @@ def _check_together(
         draft.blame(("eval_strategy",), "there is nothing to evaluate on", remedy)
 
 
-def _idle_keys(model: ModelSection, data: DataSection, objective: "Objective") -> Iterator[tuple[str, str]]:
+def _idle_keys(
+    model: ModelSection, data: DataSection, objective: "Objective", trackers: Sequence[str]
+) -> Iterator[tuple[str, str]]:
     """Yield (key, why) of the keys that do not act in this recipe."""
     yield from objective.idle.items()
     answers = objective.unit != "tokens"
@@ -364,6 +366,8 @@ def _idle_keys(model: ModelSection, data: DataSection, objective: "Objective") -
         yield "packing", "no effect: answers always share the row of their prompt, without padding"
     else:
         yield "max_prompt_length", "no effect: only where answers are compared is the prompt apart"
+    if "wandb" not in trackers:
+        yield from _each(("wandb_project", "wandb_entity", "wandb_run_group"), "no effect: report_to lacks wandb")
     for way, keys in DATA_KEYS.items():
         if way != data.way:
             yield from _each(keys, f"no effect: the data is named in {data.way}")

@@ -12,6 +12,7 @@ from poise.dialects import RENAMED, REWORDED
 from poise.errors import RecipeError
 from poise.recipe_faults import UNKNOWN, show
 from poise.recipe_yaml import Fault, KeyPath, Place, YamlText, read_scalar, read_yaml
+from poise.secrets import HIDDEN, redacted
 
 Kind = Literal["default", "caller", "file", "command line", "adjusted"]
 
@@ -165,11 +166,11 @@ class Draft:
         count = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
         hidden = [f"… and {len(faults) - _SHOWN_FAULTS} more"] if len(faults) > _SHOWN_FAULTS else []
         lines = [f"{self.path or 'the recipe'} has {count}:", *map(str, faults[:_SHOWN_FAULTS]), *hidden]
-        return _SECRET.sub("(a token, not shown)", "\n".join(lines))
+        return redacted(_TOKEN_LINE.sub(HIDDEN, "\n".join(lines)))
 
 
 _SHOWN_FAULTS = 50
-_SECRET = re.compile(r"\b(?:hf|sk|ghp|gho|glpat)[-_][A-Za-z0-9_-]{6,}|(?<=hub_token=).+|(?<=hub_token: ).+")
+_TOKEN_LINE = re.compile(r"(?<=hub_token=).+|(?<=hub_token: ).+")
 
 
 def read_override(text: str) -> Any:

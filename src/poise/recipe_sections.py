@@ -292,6 +292,10 @@ class PoiseSection(Section):
     """A .jsonl file of questions asked before and after training."""
     question_count: int = Field(8, ge=0)
     max_new_tokens: int = Field(64, ge=1)
+    wandb_project: str | None = None
+    """What Weights & Biases is told, where `report_to` names it; its environment variables win."""
+    wandb_entity: str | None = None
+    wandb_run_group: str | None = None
 
 
 def _mixture_part(entry: DatasetEntry) -> DatasetPart:

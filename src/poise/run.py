@@ -10,6 +10,7 @@ evidence.json          scored question sets
 checkpoints/           resumable states, the newest complete one wins
 model/                 the result, loadable by transformers (or peft)
 base/                  where an adapter was merged for a new one: the merged model under it
+trackers/              what tensorboard and wandb wrote, where `report_to` names them
 report.html            all of the above for a person
 """
 
@@ -98,7 +99,7 @@ class Run:
             "report.html",
         ):
             (self.path / name).unlink(missing_ok=True)
-        for name in ("answers", "base", "checkpoints", "model"):
+        for name in ("answers", "base", "checkpoints", "model", "trackers"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     @property

@@ -5,10 +5,12 @@ from transformers import TrainingArguments
 from poise import progress
 from poise.recipe import Recipe
 from poise.run import Run
+from poise.secrets import redacted
 from poise.train import processes
 from poise.train.model import Hardware
 from poise.train.optimizer import choose_optimizer
 from poise.train.prepare import rows_per_step
+from poise.train.trackers import ToldArguments
 
 
 def training_arguments(recipe: Recipe, run: Run, hardware: Hardware) -> TrainingArguments:
@@ -31,7 +33,8 @@ def training_arguments(recipe: Recipe, run: Run, hardware: Hardware) -> Training
     }
     if processes.count() > 1:  # every pass reaches every trained weight; to look for others costs time in each
         chosen.setdefault("ddp_find_unused_parameters", False)
-    arguments = TrainingArguments(**chosen)
+    chosen |= {key: redacted(chosen[key]) for key in ("run_name", "project") if key in chosen}
+    arguments = ToldArguments(**chosen)
     if arguments.n_gpu > 1:  # transformers would copy the model to all of them in every step
         progress.say(
             f"note: one of {arguments.n_gpu} GPUs is used; for all of them, start "

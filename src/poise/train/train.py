@@ -31,6 +31,7 @@ from poise.train.processes import agreed, is_main, main_alone, together
 from poise.train.reference import Reference
 from poise.train.reference_of import make_reference, reference_facts, reference_store
 from poise.train.starting_point import refuse_other_rows, starting_point
+from poise.train.trackers import tracking
 
 Ask = Callable[[str, Any, Renderer, Loaded], None]
 """Called with ("before" | "after", model, renderer, examples) to collect evidence."""
@@ -150,9 +151,10 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     if ask and checkpoint is None:
         main_alone(lambda: ask("before", model, prepared.renderer, prepared.loaded))
     asked = time.monotonic() - asking
-    trainer = make_trainer(recipe, run, prepared, scorer, reference, hardware, assembled.base_sha256, budget)
-    forecast_run(trainer, recipe, facts["sha256"], began=started, asking=asked, resumed=checkpoint is not None)
-    run_loop(trainer, run, checkpoint)
+    with tracking(recipe, run):
+        trainer = make_trainer(recipe, run, prepared, scorer, reference, hardware, assembled.base_sha256, budget)
+        forecast_run(trainer, recipe, facts["sha256"], began=started, asking=asked, resumed=checkpoint is not None)
+        run_loop(trainer, run, checkpoint)
     main_alone(lambda: save_model(model, prepared.tokenizer, run.path / "model", assembled.base_sha256))
     if ask:
         main_alone(lambda: ask("after", model, prepared.renderer, prepared.loaded))
