@@ -1,6 +1,7 @@
 """Examples: values with an id of their content alone, and JSON that gives the same value back."""
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -27,12 +28,13 @@ messages = st.builds(Message, st.sampled_from(("system", "user", "assistant", "t
 turns = st.lists(messages, max_size=3).map(tuple)
 ranks = st.integers(0, 9)
 places = {"source": st.text(max_size=5), "lineage": st.lists(st.text(max_size=5), max_size=2).map(tuple)}
+formed = {**places, "template": st.sampled_from(("", "chatml", "tokenizer"))}
 examples = st.one_of(
     st.builds(Document, st.text(), **places),
-    st.builds(Conversation, turns, **places),
-    st.builds(PreferencePair, turns, turns, turns, **places),
-    st.builds(LabeledConversation, turns, st.booleans(), **places),
-    st.builds(RankedAnswers, turns, st.lists(turns, max_size=3).map(tuple), st.lists(ranks).map(tuple), **places),
+    st.builds(Conversation, turns, **formed, trained=st.sampled_from(("all", "last"))),
+    st.builds(PreferencePair, turns, turns, turns, **formed),
+    st.builds(LabeledConversation, turns, st.booleans(), **formed),
+    st.builds(RankedAnswers, turns, st.lists(turns, max_size=3).map(tuple), st.lists(ranks).map(tuple), **formed),
 )
 
 
@@ -90,3 +92,17 @@ def test_the_answer_of_a_labelled_conversation_is_its_last_assistant_turn() -> N
     ask, reply, thanks = Message("user", "a"), Message("assistant", "b"), Message("user", "c")
     assert LabeledConversation((ask, reply, thanks, reply, thanks), True).prompt == (ask, reply, thanks)
     assert LabeledConversation((ask,), True).prompt == ()
+
+
+def test_a_template_and_what_is_trained_are_content_where_they_are_given() -> None:
+    """The id of a plain row is the one that it had before rows could have a template: the hash of its messages."""
+    row = Conversation((Message("user", "a"), Message("assistant", "b")))
+    messages = '[{"content":"a","role":"user"},{"content":"b","role":"assistant"}]'
+    assert row.id == hashlib.sha256(f'["conversation",{{"messages":{messages}}}]'.encode()).hexdigest()[:16]
+    others = [
+        dataclasses.replace(row, template="chatml"),
+        dataclasses.replace(row, template="alpaca"),
+        dataclasses.replace(row, trained="last"),
+    ]
+    assert len({row.id, *(other.id for other in others)}) == 4
+    assert to_json(row).keys() == {"kind", "id", "messages", "source", "lineage"}

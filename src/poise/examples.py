@@ -6,6 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, cast
 
 Role = Literal["system", "user", "assistant", "tool"]
+Trained = Literal["all", "last"]
+OWN_TEMPLATE = "tokenizer"
+"""Names the tokenizer's own chat template, or the one that the recipe puts in its place."""
+DEFAULTS = {"template": "", "trained": "all"}
+"""Fields that stay out of id and JSON where they say nothing, so that they change no id of before them."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,15 @@ class Document(Content):
 
 @dataclass(frozen=True)
 class Conversation(Content):
-    """Messages; every assistant turn is trained on."""
+    """Messages; every assistant turn is trained on, or the last one alone."""
 
     kind: ClassVar[str] = "conversation"
     messages: tuple[Message, ...]
     source: str = ""
     lineage: tuple[str, ...] = ()
+    template: str = ""
+    """The chat template that it is rendered in; empty for that of the run."""
+    trained: Trained = "all"
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class PreferencePair(Content):
     rejected: tuple[Message, ...]
     source: str = ""
     lineage: tuple[str, ...] = ()
+    template: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,7 @@ class LabeledConversation(Content):
     desirable: bool
     source: str = ""
     lineage: tuple[str, ...] = ()
+    template: str = ""
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -93,6 +103,7 @@ class RankedAnswers(Content):
     """Place of each answer, 0 the best; answers of equal rank are not compared."""
     source: str = ""
     lineage: tuple[str, ...] = ()
+    template: str = ""
 
 
 Example = Document | Conversation | PreferencePair | LabeledConversation | RankedAnswers
@@ -103,7 +114,7 @@ KINDS: dict[str, type[Example]] = {
 
 def content_id(example: Example) -> str:
     """Return 16 hex digits of SHA-256 over kind and content; source and lineage do not count."""
-    content = asdict(example)
+    content = fields_of(example)
     del content["source"], content["lineage"]
     canonical = json.dumps([example.kind, content], ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -111,7 +122,17 @@ def content_id(example: Example) -> str:
 
 def to_json(example: Example) -> dict[str, Any]:
     """Return a JSON-ready mapping that `from_json` turns back into an equal Example."""
-    return {"kind": example.kind, "id": example.id, **asdict(example)}
+    return {"kind": example.kind, "id": example.id, **fields_of(example)}
+
+
+def fields_of(example: Example) -> dict[str, Any]:
+    """Return an Example's fields, without those that say nothing."""
+    return {name: value for name, value in asdict(example).items() if DEFAULTS.get(name) != value}
+
+
+def template_of(example: Example) -> str:
+    """Return the chat template that an Example asks for, empty where it asks for none; a document has no turns."""
+    return "" if isinstance(example, Document) else example.template
 
 
 def from_json(row: dict[str, Any]) -> Example:

@@ -25,7 +25,7 @@ from poise.examples import Conversation, Document, LabeledConversation, Message,
 Make = Callable[..., PreTrainedTokenizerFast]
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 """Real data beside the checkout, where there is any."""
-SHIPPED = ("alpaca", "chatml", "instruct", "llama-2", "vicuna", "zephyr")
+SHIPPED = ("alpaca", "bagel-alpaca", "bagel-vicuna", "chatml", "instruct", "llama-2", "vicuna", "zephyr")
 ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 
 
@@ -63,6 +63,7 @@ def decoded(renderer: Renderer, ids: Sequence[int]) -> str:
 # Shipped templates ---------------------------------------------------------------------------------------------------
 
 ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+BAGEL_ALPACA = ALPACA.replace(". ", ".  ")
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
@@ -105,6 +106,21 @@ GOLDEN = [
     ("vicuna", SINGLE, VICUNA + " USER: hi ASSISTANT:⟦ hello</s>⟧"),
     ("vicuna", SEVERAL, VICUNA + " USER: hi ASSISTANT:⟦ hello</s>⟧USER: why? ASSISTANT:⟦ so</s>⟧"),
     ("vicuna", SYSTEM, "be brief USER: hi ASSISTANT:⟦ hello</s>⟧"),
+    ("bagel-alpaca", SINGLE, BAGEL_ALPACA + "\n\n### Instruction:\nhi\n\n### Response:\n⟦hello</s>⟧\n\n"),
+    (
+        "bagel-alpaca",
+        SEVERAL,
+        BAGEL_ALPACA + "\n\n### Instruction:\nhi\n\n### Response:\n⟦hello</s>⟧\n\n"
+        "### Instruction:\nwhy?\n\n### Response:\n⟦so</s>⟧\n\n",
+    ),
+    (
+        "bagel-alpaca",
+        SYSTEM,
+        BAGEL_ALPACA + "\n\n### Instruction:\nbe brief\n\nhi\n\n### Response:\n⟦hello</s>⟧\n\n",
+    ),
+    ("bagel-vicuna", SINGLE, "USER: hi\nASSISTANT:⟦ hello</s>⟧\n"),
+    ("bagel-vicuna", SEVERAL, "USER: hi\nASSISTANT:⟦ hello</s>⟧\nUSER: why?\nASSISTANT:⟦ so</s>⟧\n"),
+    ("bagel-vicuna", SYSTEM, "be brief\nUSER: hi\nASSISTANT:⟦ hello</s>⟧\n"),
     ("instruct", SINGLE, "### Instruction:\nhi\n\n### Response:\n⟦hello</s>⟧\n\n"),
     (
         "instruct",
@@ -150,6 +166,90 @@ def test_shipped_templates_refuse_a_role_they_do_not_know(byte_tokenizer: Make, 
     refusal = a_renderer(byte_tokenizer(), template).row(Conversation(turns("u:hi", "t:42", "a:hello")))
     assert isinstance(refusal, Refusal)
     assert refusal.reason == "the template refuses it"
+
+
+# A template of a row's own -------------------------------------------------------------------------------------------
+
+FOUR = {
+    "alpaca": ALPACA + "\n\n### Instruction:\nhi\n\n### Response:\n⟦hello</s>⟧\n\n",
+    "vicuna": VICUNA + " USER: hi ASSISTANT:⟦ hello</s>⟧",
+    "llama-2": "<s>[INST] hi [/INST]⟦ hello </s>⟧",
+    "chatml": "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n⟦hello<|im_end|>⟧\n",
+}
+
+
+@pytest.mark.parametrize("main", [None, "chatml", "alpaca"])
+def test_each_row_is_rendered_in_its_own_template(byte_tokenizer: Make, main: str | None) -> None:
+    """Whatever the main one is: where that is chatml its stop token becomes the eos, and alpaca still ends in </s>."""
+    renderer = Renderer(prepare_tokenizer(byte_tokenizer(bos="<s>"), main, others=FOUR))
+    named = [*FOUR, "", "tokenizer", *reversed(FOUR)]
+    rows = list(renderer.rows(Conversation(turns(*SINGLE), template=name) for name in named))
+    own = FOUR.get(main or "", "<|user|>\nhi</s>\n<|assistant|>\n⟦hello</s>⟧\n")
+    texts = [segment_text(row.segments[0], renderer.prepared.tokenizer) for row in rows if isinstance(row, Row)]
+    assert texts == [FOUR.get(name, own) for name in named]
+
+
+@pytest.mark.parametrize("adds_bos", [False, True])
+def test_a_row_in_its_own_template_is_what_a_run_in_that_template_alone_trains(
+    byte_tokenizer: Make, adds_bos: bool
+) -> None:
+    mixed = Renderer(prepare_tokenizer(byte_tokenizer(bos="<s>", adds_bos=adds_bos), "zephyr", others=FOUR))
+    for name in FOUR:
+        alone = a_renderer(byte_tokenizer(bos="<s>", adds_bos=adds_bos), name)
+        for texts in (SINGLE, SEVERAL, SYSTEM):
+            row = mixed.row(Conversation(turns(*texts), template=name))
+            expected = alone.row(Conversation(turns(*texts)))
+            assert decoded(mixed, ids_of(row)) == decoded(alone, ids_of(expected))
+            assert isinstance(row, Row) and isinstance(expected, Row)
+            assert row.segments[0].trained.tolist() == expected.segments[0].trained.tolist()
+            assert ids_of(row).count(mixed.prepared.tokenizer.bos_token_id) <= 1
+
+
+def test_a_pair_is_rendered_in_its_own_template(byte_tokenizer: Make) -> None:
+    renderer = Renderer(prepare_tokenizer(byte_tokenizer(), "zephyr", others=["chatml"]))
+    row = renderer.row(PreferencePair(turns("u:hi"), turns("a:yes"), turns("a:no"), template="chatml"))
+    assert isinstance(row, Row)
+    assert [segment_text(segment, renderer.prepared.tokenizer) for segment in row.segments] == [
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
+        "⟦yes<|im_end|>⟧\n",
+        "⟦no<|im_end|>⟧\n",
+    ]
+
+
+def test_a_template_that_the_tokenizer_was_not_prepared_for_is_an_error(byte_tokenizer: Make) -> None:
+    with pytest.raises(DataError, match="'vicuna', which this tokenizer was not prepared for"):
+        a_renderer(byte_tokenizer(), "zephyr").row(Conversation(turns(*SINGLE), template="vicuna"))
+
+
+# The last answer alone -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", SHIPPED)
+def test_the_last_answer_alone_is_trained_where_a_row_says_so(byte_tokenizer: Make, template: str) -> None:
+    renderer = a_renderer(byte_tokenizer(bos="<s>"), template)
+    whole = renderer.row(Conversation(turns(*SEVERAL)))
+    last = renderer.row(Conversation(turns(*SEVERAL), trained="last"))
+    assert ids_of(whole) == ids_of(last)
+    assert isinstance(whole, Row) and isinstance(last, Row)
+    first, second = re.findall("⟦.*?⟧", segment_text(whole.segments[0], renderer.prepared.tokenizer))
+    text = segment_text(last.segments[0], renderer.prepared.tokenizer)
+    assert re.findall("⟦.*?⟧", text) == [second]
+    assert first[1:-1] in text
+
+
+def test_a_row_of_one_answer_is_the_same_either_way(byte_tokenizer: Make) -> None:
+    renderer = a_renderer(byte_tokenizer(), "zephyr")
+    rows = [renderer.row(Conversation(turns(*SYSTEM), trained=trained)) for trained in ("all", "last")]
+    texts = [segment_text(row.segments[0], renderer.prepared.tokenizer) for row in rows if isinstance(row, Row)]
+    assert len(texts) == 2 and texts[0] == texts[1]
+
+
+def test_truncation_keeps_the_last_answer_alone_trained(byte_tokenizer: Make) -> None:
+    renderer = a_renderer(byte_tokenizer(), "zephyr", max_length=60, overlong="truncate_prompt")
+    texts = ("u:" + "x" * 40, "a:hello", "u:hi", "a:yes", "u:why?", "a:so")
+    row = renderer.row(Conversation(turns(*texts), trained="last"))
+    assert isinstance(row, Row)
+    assert segment_text(row.segments[0], renderer.prepared.tokenizer).count("⟦") == 1
 
 
 # Preference pairs and labelled conversations -------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from poise.errors import RecipeError
 from poise.examples import Message
 
 Make = Callable[..., PreTrainedTokenizerFast]
-SHIPPED = ("alpaca", "chatml", "instruct", "llama-2", "vicuna", "zephyr")
+SHIPPED = ("alpaca", "bagel-alpaca", "bagel-vicuna", "chatml", "instruct", "llama-2", "vicuna", "zephyr")
 MINIMAL = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{{ eos_token }}{% endfor %}"
 
 
@@ -192,3 +192,44 @@ def test_a_saved_tokenizer_carries_all_of_it(byte_tokenizer: Make, tmp_path: Pat
     assert loaded.pad_token_id == prepared.pad_id
     assert loaded.chat_template == prepared.tokenizer.chat_template
     assert prepare_tokenizer(loaded, None).added_tokens == ()
+
+
+# Several templates ---------------------------------------------------------------------------------------------------
+
+
+def test_all_templates_share_one_vocabulary_and_the_saved_tokenizer_stops_for_each(
+    byte_tokenizer: Make, tmp_path: Path
+) -> None:
+    prepared = prepare_tokenizer(byte_tokenizer(eos="</s>", bos="<s>"), "zephyr", others=["alpaca", "chatml", "vicuna"])
+    assert prepared.added_tokens == ("<|im_start|>", "<|im_end|>", "<|pad|>")
+    stop = {name: other.tokenizer.eos_token for name, other in prepared.others.items()}
+    assert stop == {"alpaca": "</s>", "chatml": "<|im_end|>", "vicuna": "</s>"}
+    assert prepared.tokenizer.convert_ids_to_tokens(list(prepared.stop_ids)) == ["</s>", "<|im_end|>"]
+    assert prepared.pad_id not in prepared.stop_ids
+    prepared.tokenizer.save_pretrained(tmp_path)
+    saved = AutoTokenizer.from_pretrained(tmp_path)
+    for tokenizer in (prepared.tokenizer, *(other.tokenizer for other in prepared.others.values())):
+        assert tokenizer.get_vocab() == saved.get_vocab()
+        assert tokenizer("<|im_end|>")["input_ids"] == [saved.get_vocab()["<|im_end|>"]]
+
+
+def test_the_pad_is_no_stop_token_of_any_template(byte_tokenizer: Make) -> None:
+    """As a pad, <|im_end|> would do for zephyr alone."""
+    tokenizer = byte_tokenizer(eos="</s>", pad="<|im_end|>", others=("<|im_start|>",))
+    prepared = prepare_tokenizer(tokenizer, "zephyr", others=["chatml"])
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in prepared.stop_ids
+    assert prepared.pad_id == tokenizer.pad_token_id
+    assert prepared.pad_id not in prepared.stop_ids
+
+
+def test_a_template_that_is_the_main_one_is_not_prepared_twice(byte_tokenizer: Make) -> None:
+    assert prepare_tokenizer(byte_tokenizer(), "chatml", others=["chatml"]).others == {}
+
+
+def test_the_notes_say_which_template_they_are_about(byte_tokenizer: Make) -> None:
+    notes = prepare_tokenizer(byte_tokenizer(pad="<pad>"), "zephyr", others=["chatml"]).notes
+    assert notes == (
+        "rows in chatml: <|im_start|> is new to the vocabulary",
+        "rows in chatml: <|im_end|> is new to the vocabulary",
+        "answers of rows in chatml end in <|im_end|>",
+    )

@@ -7,6 +7,8 @@ The template is first rendered with every content hidden behind a placeholder, s
 a message says are never confused; then the contents are put back and the text must equal the template's own rendering
 of the real messages. An answer is trained from where inference starts generating up to and with its stop token, and
 only if both are there. Each stretch is tokenised alone, as inference tokenises a prompt and then generates.
+
+A row may name a template of its own; the tokenizer must have been prepared for it.
 """
 
 import re
@@ -29,6 +31,7 @@ from poise.batch.tokens import (
 )
 from poise.errors import DataError
 from poise.examples import (
+    OWN_TEMPLATE,
     Conversation,
     Document,
     Example,
@@ -36,6 +39,7 @@ from poise.examples import (
     Message,
     PreferencePair,
     RankedAnswers,
+    template_of,
 )
 
 FIRST_PLACEHOLDER = 0xF0000
@@ -57,7 +61,10 @@ class Refusal:
 
 
 class Renderer:
-    """Turn Examples into Rows under one prepared tokenizer; only the template decides what the text looks like."""
+    """Turn Examples into Rows under one prepared tokenizer; only the template decides what the text looks like.
+
+    An Example is rendered in the template that it names; a prompt, and an Example that names none, in the main one.
+    """
 
     def __init__(
         self,
@@ -70,6 +77,9 @@ class Renderer:
         self.max_length = max_length
         self.max_prompt_length = max_prompt_length
         self.overlong = overlong
+        self._others = {
+            name: Renderer(other, max_length, max_prompt_length, overlong) for name, other in prepared.others.items()
+        }
         self._tokenizer = prepared.tokenizer
         self._stop_id = prepared.stop_ids[0]
         self._stops = set(cast("list[str]", self._tokenizer.convert_ids_to_tokens(list(prepared.stop_ids))))
@@ -98,7 +108,23 @@ class Renderer:
         """Render Examples in order, one result each, tokenising many at once."""
         iterator = iter(examples)
         while batch := list(islice(iterator, EXAMPLES_AT_ONCE)):
-            yield from self._render_batch(batch)
+            yield from self._each_in_its_template(batch)
+
+    def _each_in_its_template(self, batch: Sequence[Example]) -> "list[Row | Refusal]":
+        named = [template_of(example) for example in batch]
+        found: dict[int, Row | Refusal] = {}
+        for name in dict.fromkeys(named):
+            places = [place for place, each in enumerate(named) if each == name]
+            rendered = self._in_template(name)._render_batch([batch[place] for place in places])
+            found |= dict(zip(places, rendered, strict=True))
+        return [found[place] for place in range(len(batch))]
+
+    def _in_template(self, name: str) -> "Renderer":
+        if name in ("", OWN_TEMPLATE, self.prepared.template_name):
+            return self
+        if name not in self._others:
+            raise DataError(f"a row is to be rendered in {name!r}, which this tokenizer was not prepared for")
+        return self._others[name]
 
     def _render_batch(self, batch: Sequence[Example]) -> Iterator[Row | Refusal]:
         drafts = [self._draft(example) for example in batch]
@@ -120,8 +146,8 @@ class Renderer:
         match example:
             case Document(text=text):
                 return _Draft((self._document(text),))
-            case Conversation(messages=messages):
-                return _Draft((self._write(messages),))
+            case Conversation(messages=messages, trained=trained):
+                return _Draft((self._write(messages, _last_answer(messages) if trained == "last" else 0),))
             case LabeledConversation(messages=messages, prompt=prompt):
                 return _Draft(self._answers(prompt, [messages[len(prompt) :]]))
             case PreferencePair(prompt=prompt, chosen=chosen, rejected=rejected):
@@ -537,11 +563,14 @@ def _without_oldest_turns(example: Example) -> Iterator[Example]:
             for start in _later_questions(prompt, len(prompt)):
                 yield replace(example, prompt=_leading_system(prompt) + prompt[start:])
         case Conversation(messages=messages) | LabeledConversation(messages=messages):
-            answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
-            for start in _later_questions(messages, answers[-1]):
+            for start in _later_questions(messages, _last_answer(messages)):
                 yield replace(example, messages=_leading_system(messages) + messages[start:])
         case Document():
             return
+
+
+def _last_answer(messages: Sequence[Message]) -> int:
+    return max((place for place, message in enumerate(messages) if message.role == "assistant"), default=0)
 
 
 def _later_questions(messages: Sequence[Message], end: int) -> list[int]:

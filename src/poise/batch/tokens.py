@@ -3,12 +3,21 @@
 An answer that never learns to stop is the commonest silent failure of fine-tuning: the end-of-turn token is masked
 because it equals the pad, or the template ends a turn with another token than the one generation stops at. Here the
 stop token is found by rendering a conversation, becomes the tokenizer's eos, and the pad is chosen after it.
+
+Rows may ask for templates of their own. Each gets a copy of the tokenizer as it would be with that template alone, but
+all have one vocabulary, and the tokenizer that is saved stops wherever any of them does:
+
+    template    main: zephyr      alpaca      chatml                        the saved model
+    answers     …</s>             …</s>       …<|im_end|>                   stops at </s> and <|im_end|>
+    vocabulary  <|im_start|> and <|im_end|>, which chatml needs, in all     pads with neither
 """
 
+import copy
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,33 +52,45 @@ class PreparedTokenizer:
     template_hash: str
     """16 hex digits of SHA-256 over the template's text."""
     stop_ids: tuple[int, ...]
-    """Where generation must stop; the first ends every trained answer and is the tokenizer's eos."""
+    """Where generation must stop, under any of the templates; the first ends every answer that is trained under this
+    one, and is the tokenizer's eos."""
     pad_id: int | None
     """Never one of `stop_ids`."""
     added_tokens: tuple[str, ...]
     """Tokens the vocabulary did not have; the trainer resizes the embeddings for them."""
     notes: tuple[str, ...]
     """What was decided and why, a sentence each, for the log."""
+    others: "Mapping[str, PreparedTokenizer]" = field(default_factory=dict[str, "PreparedTokenizer"])
+    """By name, what rows are rendered with that ask for another template."""
 
 
 def prepare_tokenizer(
-    tokenizer: "PreTrainedTokenizerBase", chat_template: str | None, eos_token: str | None = None
+    tokenizer: "PreTrainedTokenizerBase",
+    chat_template: str | None,
+    eos_token: str | None = None,
+    others: Iterable[str] = (),
 ) -> PreparedTokenizer:
     """Settle template, stop tokens and pad, and write them into `tokenizer`.
 
-    `chat_template` is a shipped name (`chatml`), a `.jinja` file, Jinja text, or None for the tokenizer's own.
-    Raises RecipeError for a template that is unknown, broken, or prompts the model with other text than it trains on.
+    `chat_template` is a shipped name (`chatml`), a `.jinja` file, Jinja text, or None for the tokenizer's own; `others`
+    are shipped names that rows ask for. Raises RecipeError for a template that is unknown, broken, or prompts the model
+    with other text than it trains on.
     """
-    work = _Preparation(tokenizer)
-    name = work.set_template(chat_template)
-    work.set_eos(eos_token)
-    stop_ids = work.set_stop()
-    _check_generation_prompt(tokenizer, work.notes)
-    pad_id = work.set_pad(stop_ids)
-    template_hash = hashlib.sha256(cast(str, tokenizer.chat_template).encode()).hexdigest()[:16]
-    return PreparedTokenizer(
-        tokenizer, name, template_hash, stop_ids, pad_id, tuple(work.added_tokens), tuple(work.notes)
-    )
+    given_eos = eos_token or cast("str | None", tokenizer.eos_token)
+    main = _Preparation(tokenizer)
+    main.settle(chat_template, eos_token)
+    works = {main.name: main}
+    for name in others:
+        if name not in works:
+            works[name] = _Preparation(copy.deepcopy(tokenizer))
+            works[name].settle(name, given_eos or works[main.name].eos)
+            main.share(works[name])
+    stop_ids = tuple(dict.fromkeys(index for work in works.values() for index in work.stop_ids))
+    main.set_pad(stop_ids)
+    for work in works.values():
+        work.take_tokens(main)
+    prepared = {name: work.prepared(work.stop_ids) for name, work in works.items() if work is not main}
+    return replace(main.prepared(stop_ids), others=prepared)
 
 
 def render_text(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], generation: bool = False) -> str:
@@ -106,13 +127,51 @@ class _Preparation:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self.tokenizer = tokenizer
+        self.name = ""
+        self.eos = ""
+        """The eos token before the template's stop token took its place."""
+        self.stop_ids: tuple[int, ...] = ()
+        self.stop_note = ""
         self.added_tokens: list[str] = []
         self.notes: list[str] = []
+
+    def settle(self, chat_template: str | None, eos_token: str | None) -> None:
+        """Settle everything but the pad, which must stop no answer under any template."""
+        self.name = self.set_template(chat_template)
+        self.set_eos(eos_token)
+        self.eos = cast(str, self.tokenizer.eos_token)
+        self.stop_ids = self.set_stop()
+        _check_generation_prompt(self.tokenizer, self.notes)
+
+    def share(self, other: "_Preparation") -> None:
+        """Add the tokens that another template needs, in its order, so that both give them the same ids."""
+        self.notes += [f"rows in {other.name}: {note}" for note in other.notes if note != other.stop_note]
+        if other.stop_note:
+            self.notes.append(f"answers of rows in {other.name} end in {other.tokenizer.eos_token}")
+        self.added_tokens += other.added_tokens
+        self.take_tokens(other)
+
+    def take_tokens(self, other: "_Preparation") -> None:
+        """Add the tokens of another copy that this one lacks."""
+        tokens: list[Any] = [token for _, token in sorted(_added(other.tokenizer).items())]
+        self.tokenizer.add_tokens([token for token in tokens if not self._is_token(token.content)], special_tokens=True)
+
+    def prepared(self, stop_ids: tuple[int, ...]) -> PreparedTokenizer:
+        """Return what was settled."""
+        return PreparedTokenizer(
+            self.tokenizer,
+            self.name,
+            hashlib.sha256(cast(str, self.tokenizer.chat_template).encode()).hexdigest()[:16],
+            stop_ids,
+            cast("int | None", self.tokenizer.pad_token_id),
+            tuple(self.added_tokens),
+            tuple(self.notes),
+        )
 
     def set_template(self, chosen: str | None) -> str:
         """Put the chosen template on the tokenizer and return its name."""
         name, text = _find_template(chosen) if chosen else self._default_template()
-        if name in _shipped() and "bos_token" not in text and adds_bos(self.tokenizer):
+        if name in shipped_templates() and "bos_token" not in text and adds_bos(self.tokenizer):
             text = "{{ bos_token }}" + text
             self.notes.append(f"the {name} template starts with {self.tokenizer.bos_token}, as this tokenizer does")
         self.tokenizer.chat_template = text
@@ -143,7 +202,8 @@ class _Preparation:
             stop = eos
             self.notes.append(f"the template writes no stop token after an answer: the last answer ends in {eos}")
         if stop != eos:
-            self.notes.append(f"answers end in {stop}, which becomes the eos token; {eos} stops generation too")
+            self.stop_note = f"answers end in {stop}, which becomes the eos token; {eos} stops generation too"
+            self.notes.append(self.stop_note)
         self.tokenizer.eos_token = stop
         return tuple(dict.fromkeys(map(self._token_id, (stop, eos))))
 
@@ -162,17 +222,16 @@ class _Preparation:
         self._ensure_token(stop)
         return stop
 
-    def set_pad(self, stop_ids: tuple[int, ...]) -> int | None:
+    def set_pad(self, stop_ids: tuple[int, ...]) -> None:
         """Keep a pad token that stops nothing, else take an idle one, else add one."""
         pad = cast("int | None", self.tokenizer.pad_token_id)
         if pad is not None and pad not in stop_ids:
-            return pad
+            return
         chosen = self._idle_token(stop_ids) or "<|pad|>"
         self._ensure_token(chosen)
         was = "the tokenizer has no pad token" if pad is None else f"{self.tokenizer.pad_token} pads and stops"
         self.notes.append(f"{was}: padding with {chosen}")
         self.tokenizer.pad_token = chosen
-        return self._token_id(chosen)
 
     def _idle_token(self, stop_ids: tuple[int, ...]) -> str | None:
         """Return an added token that neither the template nor generation uses."""
@@ -210,23 +269,25 @@ def _added(tokenizer: "PreTrainedTokenizerBase") -> "dict[int, AddedToken]":
     return tokenizer.added_tokens_decoder
 
 
-def _shipped() -> list[str]:
-    return sorted(path.stem for path in TEMPLATES.glob("*.jinja"))
+@cache
+def shipped_templates() -> tuple[str, ...]:
+    """Name the templates that come with poise."""
+    return tuple(sorted(path.stem for path in TEMPLATES.glob("*.jinja")))
 
 
 def _find_template(chosen: str) -> tuple[str, str]:
     """Return name and text of a template given as Jinja, as a file or by name."""
     if "{%" in chosen or "{{" in chosen:
         return INLINE, chosen
-    if chosen in _shipped():
+    if chosen in shipped_templates():
         return chosen, (TEMPLATES / f"{chosen}.jinja").read_text(encoding="utf-8")
     if chosen.endswith(".jinja"):
         if not Path(chosen).is_file():
             raise RecipeError(f"chat_template: there is no file {chosen}\n    to do:  give the path of a Jinja file")
         return chosen, Path(chosen).read_text(encoding="utf-8")
     raise RecipeError(
-        f"chat_template: {chosen!r} is no template{did_you_mean(chosen, _shipped())}\n"
-        f"    to do:  one of {', '.join(_shipped())}, a path that ends in .jinja, or the Jinja text itself"
+        f"chat_template: {chosen!r} is no template{did_you_mean(chosen, shipped_templates())}\n"
+        f"    to do:  one of {', '.join(shipped_templates())}, a path that ends in .jinja, or the Jinja text itself"
     )
 
 
@@ -247,13 +308,13 @@ def _probe_messages(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mes
         raise RecipeError(
             f"chat_template: it fails on one question and one answer: {error}\n"
             "    why:    every row is rendered with it\n"
-            "    to do:  mend the template, or name a shipped one: " + ", ".join(_shipped())
+            "    to do:  mend the template, or name a shipped one: " + ", ".join(shipped_templates())
         ) from error
     if messages[-1].role == "assistant" and _mark(1) not in text:
         raise RecipeError(
             "chat_template: it leaves out the assistant's answer\n"
             "    why:    there would be nothing to train on\n"
-            "    to do:  mend the template, or name a shipped one: " + ", ".join(_shipped())
+            "    to do:  mend the template, or name a shipped one: " + ", ".join(shipped_templates())
         )
     return text
 
@@ -283,7 +344,7 @@ def _disagreement(prompt: str, text: str) -> str:
         f"chat_template: it prompts with {shown[0]} but trains on {shown[1]}\n"
         "    why:    the model would be asked to go on from a text it never saw\n"
         "    to do:  make the generation prompt the beginning of an assistant turn, or name a shipped template: "
-        + ", ".join(_shipped())
+        + ", ".join(shipped_templates())
     )
 
 

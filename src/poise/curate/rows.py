@@ -7,7 +7,7 @@ kilobytes is not copied ten times, and a row's history is what the stages say ab
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import pyarrow as pa
 from poise.curate.arrow import compute as pc
 from poise.curate.engine import Engine, Frame
 from poise.curate.reason import Reason
-from poise.curate.texts import normalised, system_turns, user_turns
-from poise.examples import Document, Example, LabeledConversation, from_json
+from poise.curate.texts import normalised, opening, system_turns, user_turns
+from poise.examples import Document, Example, LabeledConversation, fields_of, from_json
 
 ROWS = pa.schema(
     [
@@ -29,6 +29,7 @@ ROWS = pa.schema(
         ("lineage", pa.list_(pa.string())),  # every row of the source it was made from
         ("rank", pa.string()),  # the smallest of several equal rows is kept: confidence, order of sources, id
         ("question", pa.string()),  # hash of what is asked; the same in every form of one question
+        ("opening", pa.string()),  # hash of what is asked before the first answer: rows of one prompt have the same
         ("stratum", pa.string()),
         ("content", pa.string()),  # the Example as JSON, without source and lineage
     ]
@@ -127,6 +128,7 @@ def row_of(
         "lineage": list(example.lineage),
         "rank": f"{99 - confidence:02d} {order:04d} {row_id}",
         "question": question_key(example, case_matters=case_matters) or row_id,
+        "opening": opening_key(example) or row_id,
         "stratum": stratum,
         "content": content,
     }
@@ -140,7 +142,7 @@ def task_of(example: Example) -> str:
 
 def content_of(example: Example) -> str:
     """Write an Example's content in one way only."""
-    content = asdict(replace(example, source="", lineage=()))
+    content = fields_of(replace(example, source="", lineage=()))
     del content["source"], content["lineage"]
     return json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
 
@@ -159,8 +161,18 @@ def question_key(example: Example, *, case_matters: bool = False) -> str | None:
     """Hash the system prompt and all user turns, a document's text; None where there is no letter or digit in them."""
     turns = [example.text] if isinstance(example, Document) else [*system_turns(example), *user_turns(example)]
     folded = "\x1f".join(" ".join(turn.split()) if case_matters else normalised(turn) for turn in turns)
-    if not any(character.isalnum() for character in folded):
-        return None
+    return _key(folded) if any(character.isalnum() for character in folded) else None
+
+
+def opening_key(example: Example) -> str | None:
+    """Hash what is asked before the first answer; None where nothing is.
+
+    The prompt of every answer of a row begins with it, so rows of which any two prompts are equal have one opening.
+    """
+    return _key("\x1f".join(map(normalised, opening(example)))) if opening(example) else None
+
+
+def _key(folded: str) -> str:
     return hashlib.sha256(folded.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

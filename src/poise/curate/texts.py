@@ -1,6 +1,7 @@
 """The texts of an Example that curation compares: what is asked, what is answered, all of it."""
 
 import unicodedata
+from itertools import takewhile
 
 from poise.examples import Conversation, Document, Example, LabeledConversation, Message, RankedAnswers
 
@@ -23,6 +24,14 @@ def user_turns(example: Example) -> list[str]:
 def system_turns(example: Example) -> list[str]:
     """Return every system turn."""
     return [message.content for message in messages_of(example) if message.role == "system"]
+
+
+def opening(example: Example) -> list[str]:
+    """Return system and user turns before the first answer, a document's text."""
+    if isinstance(example, Document):
+        return [example.text]
+    first = list(takewhile(lambda message: message.role != "assistant", messages_of(example)))
+    return [message.content for role in ("system", "user") for message in first if message.role == role]
 
 
 def answers(example: Example) -> list[str]:
