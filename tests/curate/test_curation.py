@@ -15,6 +15,7 @@ sources:
 steps:
   - exact: {key: row}
 split: {test: 0.1}
+formats: {use: [alpaca, chatml], policy: slices, turns: each}
 """
 
 
@@ -52,6 +53,10 @@ def test_a_recipe_is_read_with_overrides(tmp_path: Path) -> None:
         ("split: {test: 0.1}", "splitt: {test: 0.1}", r"unknown key 'splitt'; did you mean 'split'"),
         ("split: {test: 0.1}", "split: {test: 0}", "must be above 0"),
         ("out: data\n", "", "'out' is missing"),
+        ("[alpaca,", "[alpacca,", r"recipe.yaml:8:.*\n.*\n.*'alpacca' is no prompt format; did you mean 'alpaca'"),
+        ("policy: slices", "policy: some", r"recipe.yaml:8:.*\n.*\n.*expected one of all, one, slices, got 'some'"),
+        ("[alpaca, chatml]", "[chatml]", r"recipe.yaml:8:.*\n.*\n.*policy: slices chooses among several formats"),
+        ("turns:", "turn:", r"recipe.yaml:8:.*\n.*\n.*unknown key 'turn'; did you mean 'turns'"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(tmp_path: Path, old: str, new: str, told: str) -> None:

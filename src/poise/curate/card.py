@@ -25,6 +25,7 @@ def card(
         _summary(counts, written),
         "## Sources",
         _table(("source", "dataset", "licence", "confidence", "rows in", "kept"), _sources(curation, counts)),
+        *_formats(counts),
         *_risks(curation),
         "## What was left out",
         _table(("stage", "reason", "rows"), _dropped(counts)),
@@ -70,6 +71,25 @@ def _dataset(entry: SourceEntry) -> str:
         return Path(str(entry.path)).name
     at = f" at {entry.revision}" if entry.revision else ""
     return f"[{about.hub}](https://huggingface.co/datasets/{about.hub}){at}"
+
+
+def _formats(counts: Mapping[str, Any]) -> list[str]:
+    """Say in which prompt formats rows are written, where that is settled here."""
+    if "formats" not in counts:
+        return []
+    found = counts["formats"]
+    rows = ((name, f"{count:,}") for name, count in found["written"].items())
+    grown = f"{found['rows']:,} rows became {found['after_expansion']:,}, one for each answer. "
+    told = (
+        "`chat_template` says how a row's turns are written; `tokenizer` is the template of the model that is trained."
+    )
+    own = f" {found['kept_their_own']:,} rows had a format before and keep it." if found["kept_their_own"] else ""
+    split = "Test rows were split off before, so no question is on both sides in two formats."
+    return [
+        "## Prompt formats",
+        f"{grown if found['made_by_expansion'] else ''}{told}{own} {split}",
+        _table(("chat_template", "rows written"), rows),
+    ]
 
 
 def _risks(curation: Curation) -> list[str]:

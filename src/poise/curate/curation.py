@@ -11,6 +11,7 @@ steps:
   - near_duplicates: {threshold: 0.6}
   - decontaminate: {benchmarks: [gsm8k, mmlu]}
 split: {test: 0.01}
+formats: {use: [alpaca, vicuna, llama-2, chatml], policy: slices}
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from poise.curate.entry import SourceEntry
+from poise.curate.formats import Formats
 from poise.curate.mixing import KEYS as MIXING_KEYS
 from poise.curate.mixing import mix
 from poise.curate.overrides import names_a_list, override
@@ -64,6 +66,8 @@ class Curation(Part):
     steps: tuple[Any, ...] = ("exact",)
     """Names of poise.curate.steps, each alone or with its keys; in this order."""
     split: Split | None = None
+    formats: Formats | None = None
+    """In which prompt formats rows are written, the last thing of all; in that of the model where it is not given."""
 
     def named_steps(self) -> list[tuple[str, Step]]:
         """Return every step with its name."""
@@ -163,7 +167,8 @@ def _named(step: Any) -> tuple[str, dict[str, Any]]:
 def _known(path: KeyPath) -> list[str]:
     if path[0] == "sources":
         return list(SourceEntry.model_fields)
-    return list(Split.model_fields) if path[0] == "split" else [*Curation.model_fields, *MIXING_KEYS]
+    parts: dict[Any, type[BaseModel]] = {"split": Split, "formats": Formats}
+    return list(parts[path[0]].model_fields) if path[0] in parts else [*Curation.model_fields, *MIXING_KEYS]
 
 
 def _place(text: YamlText, path: KeyPath, file: Path) -> Place:

@@ -23,6 +23,7 @@ def diff(before: Path, after: Path) -> dict[str, Any]:
     return {
         "recipe": _changes(manifests[0]["recipe"], manifests[1]["recipe"]),
         "rows": {"before": len(kept[0]), "after": len(kept[1]), "gone": len(gone), "come": len(come)},
+        "formats": _changes(*(manifest["stages"][-1].get("formats", {}) for manifest in manifests)),
         "gone": _why(gone, ledgers[1], "not in the sources any more"),
         "come": _why(come, ledgers[0], "new in the sources"),
     }
@@ -33,6 +34,7 @@ def told(found: dict[str, Any]) -> str:
     rows = found["rows"]
     lines = [f"{rows['before']:,} rows before, {rows['after']:,} after: {rows['gone']:,} gone, {rows['come']:,} come"]
     lines += [f"recipe: {path}: {before!r} → {after!r}" for path, (before, after) in found["recipe"].items()]
+    lines += [f"formats: {path}: {before!r} → {after!r}" for path, (before, after) in found["formats"].items()]
     for name, verb in (("gone", "gone, now"), ("come", "come, before")):
         for group in found[name]:
             lines.append(f"{group['rows']:,} {group['source']} {verb}: {group['reason']}")

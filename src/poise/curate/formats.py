@@ -4,63 +4,146 @@
     slices    alpaca   .    llama-2 chatml     in all but one, which differs by row         3 of 4
     one         .      .    llama-2   .        in one                                       1 of 4
 
+    turns: whole     [question 1][⟦answer 1⟧][question 2][⟦answer 2⟧]       every answer is trained
+    turns: each      [question 1][⟦answer 1⟧]                               the last answer of each row is
+                     [question 1][ answer 1 ][question 2][⟦answer 2⟧]
+
 jondurbin/bagel rendered every row four times at first, later four overlapping slices of 75 %: three times each row.
 Test rows are split off by question before any of this, or one question stands on both sides in other clothes.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal, get_args
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from poise.curate.selection import Seed, Texts, hashes
-from poise.errors import RecipeError
-from poise.examples import Conversation, Document
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from poise.batch.tokens import shipped_templates
+from poise.curate.selection import Seed, hashes
+from poise.errors import DataError
+from poise.examples import OWN_TEMPLATE, Conversation, Document, Example, template_of
 from poise.names import did_you_mean
 
-Format = Literal["alpaca", "vicuna", "llama-2", "chatml", "tokenizer"]
-"""A template of poise.batch.templates, or the tokenizer's own."""
 Policy = Literal["all", "one", "slices"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 
-def formats_of(
-    ids: Texts, kinds: Sequence[str], formats: Sequence[Format], policy: Policy, seed: Seed
-) -> list[tuple[Format, ...]]:
-    """Return each row's formats, in the order given; a document has no prompt and gets none."""
-    _check(formats, policy)
+class Formats(BaseModel):
+    """Recipe keys: in which prompt formats rows are written, and whether each answer becomes a row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    use: tuple[str, ...] = Field(default=(OWN_TEMPLATE,), min_length=1)
+    """Chat templates that come with poise, and `tokenizer` for that of the model that is trained."""
+    policy: Policy = "all"
+    """Every row in all of them, in all but one, or in one; which is drawn by hash of the row."""
+    turns: Literal["whole", "each"] = "whole"
+    """A conversation stays whole and all of its answers are trained, or it becomes a row for each answer."""
+
+    @field_validator("use")
+    @classmethod
+    def _known(cls, use: tuple[str, ...]) -> tuple[str, ...]:
+        known = (*shipped_templates(), OWN_TEMPLATE)
+        for name in use:
+            if name not in known:
+                near = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+                raise ValueError(f"{name!r} is no prompt format{near}")
+            if use.count(name) > 1:
+                raise ValueError(f"the prompt format {name} is there twice")
+        return use
+
+    @model_validator(mode="after")
+    def _enough(self) -> "Formats":
+        if self.policy != "all" and len(self.use) < 2:
+            raise ValueError(f"policy: {self.policy} chooses among several formats, `use` names {len(self.use)}")
+        return self
+
+
+@dataclass
+class Formatter:
+    """Write each kept row in the forms that a recipe asks for, and count them."""
+
+    formats: Formats | None
+    seed: Seed
+    rows: int = 0
+    """Rows with turns, each as often as it is repeated."""
+    expanded: int = 0
+    """Rows that these became, one for each answer."""
+    as_they_were: int = 0
+    """Rows that had a form of their own before, and keep it."""
+    documents: int = 0
+    by_format: Counter[str] = field(default_factory=Counter[str])
+    """Rows written in each format; a row's own counts here too."""
+
+    def forms(self, row_id: str, example: Example, times: int) -> Iterator[Example]:
+        """Yield an Example `times` times, in every form each time."""
+        for copy in range(times):
+            yield from self._forms(f"{row_id}#{copy}" if copy else row_id, example)
+
+    def _forms(self, key: str, example: Example) -> Iterator[Example]:
+        if isinstance(example, Document):
+            self.documents += 1
+            yield example
+            return
+        self.rows += 1
+        if self.formats is None or _has_form(example):
+            self.as_they_were += _has_form(example)
+            self.expanded += 1
+            self.by_format[template_of(example) or OWN_TEMPLATE] += 1
+            yield example
+            return
+        parts = self._parts(example)
+        self.expanded += len(parts)
+        keys = [f"{key}#answer {number}" if len(parts) > 1 else key for number in range(1, len(parts) + 1)]
+        for part, names in zip(parts, formats_of(keys, self.formats.use, self.formats.policy, self.seed), strict=True):
+            self.by_format.update(names)
+            yield from (replace(part, template=name) for name in names)
+
+    def _parts(self, example: Example) -> Sequence[Example]:
+        cut = self.formats is not None and self.formats.turns == "each" and isinstance(example, Conversation)
+        return expanded(example) if cut and isinstance(example, Conversation) else [example]
+
+    def facts(self, written: int) -> dict[str, object]:
+        """Return the counts; DataError where they do not come to the rows that were written."""
+        if written != self.documents + self.by_format.total():
+            raise DataError(
+                f"{written:,} rows written, but {self.documents:,} documents and {self.by_format.total():,} in formats "
+                "counted; this is a defect of the writer"
+            )
+        return {
+            "rows": self.rows,
+            "after_expansion": self.expanded,
+            "made_by_expansion": self.expanded - self.rows,
+            "kept_their_own": self.as_they_were,
+            "written": dict(sorted(self.by_format.items())),
+            "documents": self.documents,
+        }
+
+
+def formats_of(keys: Sequence[str], formats: Sequence[str], policy: Policy, seed: Seed) -> list[tuple[str, ...]]:
+    """Return each row's formats in the order given, drawn by the hash of its key alone."""
     every = tuple(formats)
     if policy == "all":
-        choices = [every]
-    elif policy == "one":
-        choices = [(each,) for each in every]
-    else:
-        choices = [tuple(other for other in every if other != left_out) for left_out in every]
-    drawn = (hashes(ids, seed, "formats") % len(choices)).tolist()
-    return [() if kind == Document.kind else choices[each] for each, kind in zip(drawn, kinds, strict=True)]
+        return [every] * len(keys)
+    drawn = (hashes(keys, seed, "formats") % len(every)).tolist()
+    if policy == "one":
+        return [(every[each],) for each in drawn]
+    return [tuple(name for name in every if name != every[each]) for each in drawn]
 
 
 def expanded(conversation: Conversation) -> list[Conversation]:
-    """Return the conversation up to each of its answers, of which the last is what the row is about.
+    """Return the conversation up to each of its answers, of which the last alone is trained.
 
-    What follows the last answer is left out; a conversation without an answer stays as it is.
+    An answer that says nothing gives no row, and what follows the last answer is left out.
     """
     messages = conversation.messages
-    ends = [index for index, message in enumerate(messages, start=1) if message.role == "assistant"]
-    return [replace(conversation, messages=messages[:end]) for end in ends] or [conversation]
+    ends = [
+        index
+        for index, message in enumerate(messages, start=1)
+        if message.role == "assistant" and message.content.strip()
+    ]
+    return [replace(conversation, messages=messages[:end], trained="last") for end in ends] or [conversation]
 
 
-def _check(formats: Sequence[str], policy: Policy) -> None:
-    for name in formats:
-        if name not in FORMATS:
-            raise RecipeError(
-                f"formats: {name!r} is no prompt format{did_you_mean(name, FORMATS)}\n"
-                f"    to do:  one or several of {', '.join(FORMATS)}"
-            )
-    if len(set(formats)) < max(len(formats), 1):
-        raise RecipeError("formats: give at least one, and none twice\n    to do:  list each format once")
-    if policy == "slices" and len(formats) < 2:
-        raise RecipeError(
-            "formats: slices of a single format hold no row\n"
-            "    why:    every row is left out of one slice\n"
-            "    to do:  list two formats or more, or take the policy all"
-        )
+def _has_form(example: Example) -> bool:
+    return bool(template_of(example)) or (isinstance(example, Conversation) and example.trained == "last")

@@ -175,7 +175,7 @@ def _stored(
         elif isinstance(outcome, Bad):
             _note_bad(outcome, entry, tally)
         else:
-            used.update(outcome.lineage)
+            used.update(outcome.lineage if entry.source else outcome.lineage[:1])  # a curated row has a past beside
             tally.made += 1
             tally.used = len(used)
             yield _row(outcome, entry, order, strata, copies)

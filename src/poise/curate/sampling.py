@@ -13,9 +13,9 @@ from poise.curate.selection import sample
 
 
 def hold_out(rows: Rows, labels: Sequence[str]) -> Decisions:
-    """Drop the rows that ask a question of a source that is held out."""
-    table = rows.table("source", "question")
-    sources, questions, ids = (table[name].to_pylist() for name in ("source", "question", "id"))
+    """Drop the rows that open with a question of a source that is held out, whatever follows it."""
+    table = rows.table("source", "opening")
+    sources, questions, ids = (table[name].to_pylist() for name in ("source", "opening", "id"))
     held = {
         question: row_id for source, question, row_id in zip(sources, questions, ids, strict=True) if source in labels
     }

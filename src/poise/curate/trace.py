@@ -12,6 +12,7 @@ from poise.curate.pipeline import STAGES
 from poise.curate.write import LEDGER, MANIFEST
 from poise.errors import RunError
 from poise.names import did_you_mean
+from poise.sources.form import TEMPLATE, TRAINED
 
 NEIGHBOURS = 20
 
@@ -91,10 +92,19 @@ def _passport(out: Path, manifest: dict[str, Any], ledger: pa.Table, row: dict[s
 def _written(out: Path, row: dict[str, Any]) -> list[str]:
     places: list[str] = []
     for file in sorted((out / "data" / row["kind"]).glob("*.parquet")):
-        ids = pq.read_table(file, columns=["id"])["id"]
-        numbers = pc.indices_nonzero(pc.equal(ids, row["id"])).to_pylist()
-        places += [f"{file.relative_to(out).as_posix()}:{number + 1}" for number in numbers]
+        there = [name for name in ("id", TEMPLATE, TRAINED) if name in pq.read_schema(file).names]
+        table = pq.read_table(file, columns=there)
+        numbers = pc.indices_nonzero(pc.equal(table["id"], row["id"])).to_pylist()
+        forms = map(_form, table.take(numbers).to_pylist())
+        places += [f"{file.relative_to(out).as_posix()}:{n + 1}{form}" for n, form in zip(numbers, forms, strict=True)]
     return places
+
+
+def _form(row: dict[str, Any]) -> str:
+    """Say of a written row in which format it is, where it has one of its own."""
+    answer = "the last answer" if row.get(TRAINED) == "last" else None
+    told = ", ".join(part for part in (row.get(TEMPLATE), answer) if part)
+    return f" ({told})" if told else ""
 
 
 def _reason(drop: dict[str, Any]) -> str:

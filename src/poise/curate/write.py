@@ -3,6 +3,7 @@
     data/conversation/train-00000.parquet   messages
     data/preference_pair/…                  prompt, chosen, rejected
     data/document/…                         text
+                                            and where rows have a form of their own: chat_template, trained_answers
     ledger.parquet                          stage, source, place, id, reason, evidence, other
     ledger.json                             the counts, by source, stage and reason
     curation.json                           recipe, stages, and the SHA-256 of every file
@@ -26,9 +27,12 @@ import pyarrow.parquet as pq
 from poise.curate.arrow import compute as pc
 from poise.curate.card import card
 from poise.curate.curation import Curation
-from poise.curate.rows import Rows
+from poise.curate.formats import Formatter
+from poise.curate.rows import Rows, example_of
 from poise.curate.selection import repeats, split
+from poise.examples import DEFAULTS, Conversation, fields_of
 from poise.run import file_sha256, write_whole
+from poise.sources.form import TEMPLATE, TRAINED
 from poise.sources.tables import CURATION
 
 MANIFEST, LEDGER, COUNTS = CURATION, "ledger.parquet", "ledger.json"
@@ -43,6 +47,10 @@ CONTENT = {
     "labeled_conversation": [("messages", MESSAGES), ("label", pa.bool_())],
     "ranked_answers": [("prompt", MESSAGES), ("answers", pa.list_(MESSAGES)), ("ranks", pa.list_(pa.int64()))],
 }
+FORM = [(TEMPLATE, pa.string()), (TRAINED, pa.string())]
+"""Columns of rows that are trained in a form of their own, see poise.sources.form."""
+NAMED = {"desirable": "label", "template": TEMPLATE, "trained": TRAINED}
+"""Fields of an Example whose columns are called otherwise."""
 ABOUT = [("id", pa.string()), ("source", pa.string()), ("question", pa.string()), ("lineage", pa.list_(pa.string()))]
 LEDGER_COLUMNS = pa.schema(
     [(name, pa.string()) for name in ("stage", "source", "place", "id", "reason", "evidence", "other")]
@@ -53,14 +61,19 @@ StageFacts = tuple[str, Path, dict[str, Any]]
 
 def write_dataset(folder: Path, curation: Curation, rows: Rows, stages: Sequence[StageFacts]) -> dict[str, Any]:
     """Fill `folder` with everything but the manifest; returns the counts."""
-    kept = rows.table("source", "question")
+    kept = rows.table("source", "opening")
     ids = kept["id"].to_pylist()
     test = _held_out(kept, ids, curation)
     times = _times(kept, ids, curation)
-    written = _write_rows(folder, rows, dict(zip(ids, zip(test, times, strict=True), strict=True)))
-    counts = _write_ledger(folder, rows, stages, kept)
+    has_forms = curation.formats is not None or any(map(_have_forms, rows.files))
+    formatter = Formatter(curation.formats, curation.seed) if has_forms else None
+    wanted = dict(zip(ids, zip(test, times, strict=True), strict=True))
+    written = _write_rows(folder, rows, wanted, formatter)
+    total = sum(sum(splits.values()) for splits in written.values())
+    formats = {"formats": formatter.facts(total)} if formatter else {}
+    counts = _write_ledger(folder, rows, stages, kept, formats)
     write_whole(folder / "README.md", card(curation, counts, written, stages))
-    return {"rows": sum(sum(splits.values()) for splits in written.values()), "written": written}
+    return {"rows": total, "written": written, **formats}
 
 
 def publish(folder: Path, out: Path, manifest: dict[str, Any]) -> None:
@@ -86,8 +99,8 @@ def _held_out(kept: pa.Table, ids: list[str], curation: Curation) -> np.ndarray:
     test = np.array([source in labels for source in kept["source"].to_pylist()], dtype=bool)
     if curation.split is not None:
         rest = np.flatnonzero(~test)
-        questions = kept["question"].take(pa.array(rest)).to_pylist()
-        test[rest] = split(questions, [ids[index] for index in rest], curation.split.test, curation.seed)
+        openings = kept["opening"].take(pa.array(rest)).to_pylist()
+        test[rest] = split(openings, [ids[index] for index in rest], curation.split.test, curation.seed)
     return test
 
 
@@ -129,16 +142,19 @@ class _Shards:
         self.pending = []
 
 
-def _write_rows(folder: Path, rows: Rows, wanted: dict[str, tuple[bool, int]]) -> dict[str, dict[str, int]]:
+def _write_rows(
+    folder: Path, rows: Rows, wanted: dict[str, tuple[bool, int]], formatter: Formatter | None
+) -> dict[str, dict[str, int]]:
     shards: dict[tuple[str, str], _Shards] = {}
     measured = [(name, table.schema.field(name).type) for table in rows.columns for name in table.column_names[1:]]
-    for kind, row, (is_test, times) in _kept_rows(rows, wanted):
-        key = (kind, "test" if is_test else "train")
+    for row, about, (is_test, times) in _kept_rows(rows, wanted):
+        kind, key = row["kind"], (row["kind"], "test" if is_test else "train")
         if key not in shards:
-            schema = pa.schema([*CONTENT[kind], *ABOUT, *measured])
+            form = FORM[: {"document": 0, "conversation": 2}.get(kind, 1)] if formatter else []
+            schema = pa.schema([*CONTENT[kind], *form, *ABOUT, *measured])
             shards[key] = _Shards(folder / "data" / kind, key[1], schema)
-        for _ in range(1 if is_test else times):
-            shards[key].add(row)
+        for content in _contents(row, 1 if is_test else times, formatter):
+            shards[key].add({**content, **about})
     written: dict[str, dict[str, int]] = {}
     for (kind, name), each in sorted(shards.items()):
         each.flush()
@@ -146,30 +162,50 @@ def _write_rows(folder: Path, rows: Rows, wanted: dict[str, tuple[bool, int]]) -
     return written
 
 
+def _have_forms(file: Path) -> bool:
+    """Whether a source's rows have forms of their own; within a text the quotes would be escaped."""
+    contents = pq.read_table(file, columns=["content"])["content"]
+    found = [pc.match_substring(contents, f'"{name}":"') for name in DEFAULTS]
+    return any(pc.any(each).as_py() for each in found)
+
+
+def _contents(row: dict[str, Any], times: int, formatter: Formatter | None) -> Iterator[dict[str, Any]]:
+    """Yield the columns of a kept row's content, as often as it is written."""
+    if formatter is None:
+        yield from [_columns(json.loads(row["content"]))] * times
+        return
+    for example in formatter.forms(row["id"], example_of(row["kind"], row["content"]), times):
+        trained = {"trained": example.trained} if isinstance(example, Conversation) else {}
+        yield _columns({**fields_of(example), **trained})
+
+
+def _columns(content: dict[str, Any]) -> dict[str, Any]:
+    return {NAMED.get(name, name): value for name, value in content.items()}
+
+
 def _kept_rows(
     rows: Rows, wanted: dict[str, tuple[bool, int]]
-) -> Iterator[tuple[str, dict[str, Any], tuple[bool, int]]]:
-    """Yield every kept row in the order of the sources, its content as columns."""
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], tuple[bool, int]]]:
+    """Yield every kept row in the order of the sources, and what is known of it as columns."""
     measured = [{row["id"]: row for row in table.to_pylist()} for table in rows.columns]
     for file in rows.files:
         for row in pq.read_table(file).to_pylist():
             chosen = wanted.get(row["id"])
             if chosen is None:
                 continue
-            content = json.loads(row["content"])
-            if "desirable" in content:
-                content["label"] = content.pop("desirable")
             about = {name: row[name] for name, _ in ABOUT}
             more = {name: value for each in measured for name, value in each.get(row["id"], {}).items() if name != "id"}
-            yield row["kind"], {**content, **about, **more}, chosen
+            yield row, {**about, **more}, chosen
 
 
-def _write_ledger(folder: Path, rows: Rows, stages: Sequence[StageFacts], kept: pa.Table) -> dict[str, Any]:
+def _write_ledger(
+    folder: Path, rows: Rows, stages: Sequence[StageFacts], kept: pa.Table, formats: dict[str, Any]
+) -> dict[str, Any]:
     known = rows.engine.collect(rows.engine.scan(rows.files).select(*LOOKED_UP))
     parts = [_ledger_part(name, path, known) for name, path, _ in stages if (path / "drops.parquet").is_file()]
     ledger = pa.concat_tables(parts) if parts else LEDGER_COLUMNS.empty_table()
     pq.write_table(ledger, folder / LEDGER, compression="zstd")
-    counts = _counts(stages, ledger, known, kept)
+    counts = {**_counts(stages, ledger, known, kept), **formats}
     write_whole(folder / COUNTS, json.dumps(counts, indent=2) + "\n")
     return counts
 

@@ -10,6 +10,7 @@ from poise.errors import DataError, Problem, list_problems
 from poise.examples import Example
 from poise.names import did_you_mean
 from poise.run import Drop
+from poise.sources.form import in_its_form
 from poise.sources.refusal import FileError, NothingToLearn, RowError
 from poise.sources.shapes import Shape, shape_of, shapes
 from poise.sources.spec import SourceSpec
@@ -118,7 +119,7 @@ def _origin(columns: "dict[str, Any] | RowError") -> tuple[str, tuple[str, ...]]
 
 def _read(shape: Shape, columns: dict[str, Any]) -> Outcome:
     try:
-        return shape.read(columns)
+        return in_its_form(shape.read(columns), columns)
     except (RowError, NothingToLearn) as verdict:
         return verdict
 

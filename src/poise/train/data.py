@@ -19,7 +19,17 @@ from poise.batch.pack import joined, pack
 from poise.batch.render import Refusal, Renderer
 from poise.batch.row import Row, without_mismatched
 from poise.errors import DataError
-from poise.examples import KINDS, Conversation, Example, LabeledConversation, PreferencePair, RankedAnswers
+from poise.examples import (
+    KINDS,
+    OWN_TEMPLATE,
+    Conversation,
+    Document,
+    Example,
+    LabeledConversation,
+    PreferencePair,
+    RankedAnswers,
+    template_of,
+)
 from poise.recipe_sections import DataSection, DatasetPart
 from poise.run import Drop, file_sha256
 from poise.sources import SourceSpec, load
@@ -103,12 +113,35 @@ def render(loaded: Loaded, renderer: Renderer, section: DataSection, objective: 
             "    why:    a run on nothing would save the model it started from\n"
             "    to do:  raise max_length, set overlong=truncate_prompt, or look at the source files"
         )
-    notes = [*_reading_notes(loaded.train, train, objective), *objective.remarks(train)]
+    notes = [
+        *_template_note(loaded.train, renderer.prepared.template_name),
+        *_reading_notes(loaded.train, train, objective),
+        *objective.remarks(train),
+    ]
     if objective.needs_mismatched:
         train, held_out = (with_mismatched(rows, section.max_length) for rows in (train, held_out))
     if objective.unit == "tokens" and (section.packing or verb == "cpt"):
         train = [joined(group) for group in pack(_cut(train), section.max_length)]
     return Rendered(train, held_out, drops, notes)
+
+
+def templates_of(examples: Iterable[Example]) -> list[str]:
+    """Name the chat templates that Examples ask for, beside that of the run."""
+    return sorted({template_of(example) for example in examples} - {"", OWN_TEMPLATE})
+
+
+def _template_note(examples: Sequence[Example], main: str) -> list[str]:
+    """Say in which templates the rows are, where it is not the run's alone."""
+    counts = Counter(template_of(example) for example in examples if not isinstance(example, Document))
+    for same in ("", OWN_TEMPLATE):
+        counts[main] += counts.pop(same, 0)
+    if +counts == Counter({main: counts[main]}):
+        return []
+    told = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()) if count)
+    return [
+        f"rows come in chat templates of their own ({told}); questions before and after are asked in {main}, which is "
+        "saved with the model"
+    ]
 
 
 def _reading_notes(examples: Sequence[Example], rows: Sequence[Row], objective: Objective) -> list[str]:

@@ -10,7 +10,7 @@ from poise.batch.tokens import PreparedTokenizer, prepare_tokenizer
 from poise.errors import RunError
 from poise.recipe import Recipe
 from poise.run import Drop
-from poise.train.data import Loaded, Rendered, load_examples, render
+from poise.train.data import Loaded, Rendered, load_examples, render, templates_of
 from poise.train.model import load_tokenizer
 
 
@@ -45,7 +45,8 @@ def rows_per_step(recipe: Recipe) -> int:
 def prepare(recipe: Recipe) -> Prepared:
     """Read and render the data; every complaint about it comes from here, before a model is loaded."""
     loaded = load_examples(recipe.data, recipe.objective.rows, recipe.verb)
-    tokenizer = prepare_tokenizer(load_tokenizer(recipe.model), recipe.model.chat_template, recipe.model.eos_token)
+    model, templates = recipe.model, templates_of([*loaded.train, *loaded.held_out])
+    tokenizer = prepare_tokenizer(load_tokenizer(model), model.chat_template, model.eos_token, templates)
     renderer = Renderer(tokenizer, recipe.data.max_length, recipe.data.max_prompt_length, recipe.data.overlong)
     return Prepared(loaded, render(loaded, renderer, recipe.data, recipe.objective, recipe.verb), renderer, tokenizer)
 
