@@ -21,6 +21,7 @@ from poise import cli, errors
 from poise.curate.benchmarks import BENCHMARKS
 from poise.curate.curation import Curation, load_curation
 from poise.curate.entry import SourceEntry
+from poise.curate.formats import Formats
 from poise.curate.step import PACKAGE as STEPS
 from poise.dialects import REFUSED, RENAMED
 from poise.evaluate.questions import load_questions
@@ -349,7 +350,9 @@ def test_the_objectives_page_says_what_each_learns_from() -> None:
         assert reference == ("yes" if objective.needs_reference else "no")
 
 
-@pytest.mark.parametrize(("heading", "model"), [("Recipe", Curation), ("Source keys", SourceEntry)])
+@pytest.mark.parametrize(
+    ("heading", "model"), [("Recipe", Curation), ("Source keys", SourceEntry), ("Prompt formats", Formats)]
+)
 def test_the_curation_page_lists_every_key_with_its_default(heading: str, model: type[BaseModel]) -> None:
     assert listed(CURATION_PAGE, heading) == defaults_of(model)
 
