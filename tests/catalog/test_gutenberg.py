@@ -56,6 +56,23 @@ def test_a_book_becomes_its_chapters_without_licence_preface_and_contents(read, 
     assert not found.left
 
 
+def test_books_are_chosen_by_their_numbers_and_one_that_is_not_there_is_told(read, capsys) -> None:
+    one = "CHAPTER I\n\nOne."
+    rows = [
+        {"id": "11-0", "text": one},
+        {"id": "12", "text": one},
+        {"text": f"A Tale [EBook #98]\n\n{one}"},
+        {"text": one},
+    ]
+    found = read("gutenberg", rows, books=[11, 98, 203])
+    assert [example.lineage for example in found.examples] == [("rows:1",), ("rows:3",)]
+    assert [(left.place, left.reason) for left in found.left] == [
+        ("rows:2", "another book"),
+        ("rows:4", "no book number"),
+    ]
+    assert "not among the rows: books 203\n" in capsys.readouterr().err
+
+
 def test_a_text_without_marks_is_cut_from_end_to_end(read) -> None:
     found = read("gutenberg", [{"text": "CHAPTER I\n\nOne.\n\nCHAPTER II\n\nTwo."}])
     assert [each.text for each in found.examples] == ["CHAPTER I\n\nOne.", "CHAPTER II\n\nTwo."]

@@ -44,6 +44,15 @@ def test_every_phrase_is_given_as_often_drawn_by_row_and_seed(read) -> None:
     assert drawn != [example.messages[1].content for example in read("squad_v2", rows, seed=1).examples]
 
 
+def test_either_kind_can_be_read_alone(read) -> None:
+    kept = read("squad_v2", [ROW, UNANSWERED], only="answerable")
+    assert [example.lineage for example in kept.examples] == [("rows:1",)]
+    assert [(left.place, left.reason) for left in kept.left] == [("rows:2", "unanswerable question")]
+    kept = read("squad_v2", [ROW, UNANSWERED], only="unanswerable")
+    assert [example.lineage for example in kept.examples] == [("rows:2",)]
+    assert [(left.place, left.reason) for left in kept.left] == [("rows:1", "answerable question")]
+
+
 def test_an_empty_answer_is_left(read) -> None:
     found = read("squad_v2", [ROW | {"answers": {"text": [" "], "answer_start": [0]}}])
     assert [(left.place, left.reason, left.evidence) for left in found.left] == [

@@ -4,17 +4,20 @@ https://huggingface.co/datasets/manu/project_gutenberg
 
     {"id": "11-0", "text": "… *** START OF THE PROJECT GUTENBERG EBOOK … ***\r\n … CHAPTER I.\r\nDown the Rabbit …"}
 
-Rows of one's own need only `text`: the .txt file of a book as https://www.gutenberg.org has it, licence and all.
+Rows of one's own need only `text`: the .txt file of a book as https://www.gutenberg.org has it, licence and all. A
+book's number is the first part of its `id`, else what its text says: `[EBook #11]`.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from poise import progress
 from poise.examples import Document
 from poise.sources.dataset import About, Left, SourceRow
 
 START = re.compile(r"\*\*\* ?START OF[^*]*\*\*\*")
 END = re.compile(r"^(?:\*\*\* ?END OF|End of (?:the |this )?Project Gutenberg)", re.MULTILINE)
+NUMBER = re.compile(r"\[e-?(?:book|text) #\s*(\d+)\]", re.IGNORECASE)
 BLANK_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 HEADING = re.compile(
     r"\s*(?:CHAPTER|Chapter|BOOK|Book|LETTER|Letter)\s+(?:[IVXLCDM]+|[ivxlcdm]+|\d+)"
@@ -33,14 +36,31 @@ ABOUT = About(
 )
 
 
-def read_all(rows: Iterable[SourceRow]) -> Iterator[Document | Left]:
-    """Make a document of every chapter; licence, title page and table of contents are left out."""
+def read_all(rows: Iterable[SourceRow], *, books: Sequence[int] | None = None) -> Iterator[Document | Left]:
+    """Make a document of every chapter of all books or of those with these numbers, without licence and contents."""
+    missing = set(books or ())
     for row in rows:
+        number = _number(row)
+        if books is not None and number not in books:
+            yield Left(row.place, "another book" if number else "no book number")
+            continue
+        missing.discard(number or 0)
         chapters = _chapters(_without_licence(row["text"]))
         if not chapters:
             yield Left(row.place, "no chapters", "text")
         for chapter in chapters:
             yield Document(chapter, lineage=(row.place,))
+    if missing:
+        progress.say(f"gutenberg: not among the rows: books {', '.join(map(str, sorted(missing)))}")
+
+
+def _number(row: SourceRow) -> int | None:
+    """Return the number under which Project Gutenberg has the book."""
+    first = str(row.columns.get("id", "")).partition("-")[0]
+    if first.isdecimal():
+        return int(first)
+    told = NUMBER.search(row["text"])
+    return int(told[1]) if told else None
 
 
 def _without_licence(text: str) -> str:

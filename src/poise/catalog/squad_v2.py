@@ -9,6 +9,8 @@ https://huggingface.co/datasets/rajpurkar/squad_v2
      "answers": {"text": ["in the late 1990s"], "answer_start": [269]}}
 """
 
+from typing import Literal
+
 from poise.examples import Conversation, Message
 from poise.sources.dataset import About, SourceRow
 from poise.sources.refusal import NothingToLearn
@@ -28,8 +30,14 @@ UNANSWERABLE = (
 )
 
 
-def read(row: SourceRow) -> Conversation:
-    """Ask for words of the passage, or for the phrase that the instruction names where the passage has no answer."""
+def read(row: SourceRow, *, only: Literal["answerable", "unanswerable"] | None = None) -> Conversation:
+    """Ask for words of the passage, or for the phrase that the instruction names where the passage has no answer.
+
+    Two entries with `only` and a `count` each set how many of either kind there are.
+    """
+    kind = "answerable" if row["answers"]["text"] else "unanswerable"
+    if only is not None and kind != only:
+        raise NothingToLearn(f"{kind} question")
     phrase = row.chance.choice(UNANSWERABLE)
     instruction = (
         "Answer the question with words taken from the passage. "
