@@ -10,13 +10,13 @@ import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import click
 
 from poise import __version__
 from poise.errors import PoiseError, RecipeError, StoppedElsewhere
-from poise.names import did_you_mean, names_in
+from poise.names import did_you_mean, load_named, names_in
 from poise.progress import is_main_process
 
 SECONDS_TO_TELL = 3.0
@@ -125,15 +125,23 @@ def mask(arguments: tuple[str, ...], verb: str | None, row: int, as_json: bool) 
 @poise.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN …")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; report.html in the last run by default.")
+@click.option(
+    "--evaluation",
+    "evaluations",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Show what `poise evaluate` wrote there; may be given several times.",
+)
 @json_option
-def report(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+def report(runs: tuple[Path, ...], out: Path | None, evaluations: tuple[Path, ...], as_json: bool) -> None:
     """Write the report of one run or several stages."""
     from poise.report.report import build_report
     from poise.run import Run
 
     def build() -> dict[str, Any]:
         target = out or runs[-1] / "report.html"
-        verdict = build_report([Run.open(path).path for path in runs], target)
+        verdict = build_report([Run.open(path).path for path in runs], target, evaluations=evaluations)
         return {"verdict": verdict.headline, "verdict_level": verdict.level, "report": str(target)}
 
     emit(as_json, build, show=lambda result: click.echo(f"{result['verdict']}\n{result['report']}"))
@@ -180,6 +188,63 @@ def curate(
         return built | {"pushed": upload(Path(curation.out), push, public=public)}
 
     emit(as_json, build)
+
+
+class Evaluations(click.Group):
+    """One command for every file in poise/evaluations."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List them by name."""
+        return names_in("poise.evaluations")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Make the command of a file; only its own file is imported."""
+        return _evaluation_command(cmd_name) if cmd_name in self.list_commands(ctx) else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Name the near evaluation on a miss."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise RecipeError(
+                f"poise evaluate has no {args[0]!r}{did_you_mean(args[0], self.list_commands(ctx))}\n"
+                "    to do:  poise evaluate --help lists what it has"
+            )
+        return super().resolve_command(ctx, args)
+
+
+@poise.group(cls=Evaluations)
+def evaluate() -> None:
+    """Evaluate a model: its answers, or what a judge says of them.
+
+    Each evaluation writes a folder that a killed one goes on in, and that `poise compare` and `poise report` read.
+    """
+
+
+def _evaluation_command(name: str) -> click.Command:
+    module = load_named("poise.evaluations", name)
+
+    def command(as_json: bool, **values: Any) -> None:
+        emit(as_json, lambda: module.run(**values), show=lambda result: click.echo(module.told(result)))
+
+    made = json_option(click.Command(name, params=list(module.PARAMETERS), callback=command, help=module.__doc__))
+    return cast("click.Command", made)
+
+
+@poise.command()
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
+@json_option
+def compare(before: Path, after: Path, as_json: bool) -> None:
+    """Compare two evaluated models over every item both have.
+
+    BEFORE and AFTER are folders that `poise evaluate` or a training wrote. Refuses where they were asked differently.
+    """
+    from poise.evaluate import compare as comparing
+
+    emit(
+        as_json,
+        lambda: comparing.compare(before, after),
+        show=lambda compared: click.echo(comparing.told(compared)),
+    )
 
 
 @poise.command()

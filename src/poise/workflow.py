@@ -8,7 +8,8 @@ from typing import Any
 from poise import progress
 from poise.batch.render import Renderer
 from poise.batch.row import Row
-from poise.evaluate.generate import Answer, answer, compare
+from poise.evaluate.answer import Answer
+from poise.evaluate.generate import answer, compare
 from poise.evaluate.questions import Question, load_questions, questions_from
 from poise.recipe import Recipe
 from poise.report.report import build_report

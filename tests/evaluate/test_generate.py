@@ -10,7 +10,8 @@ import torch
 
 from poise.batch.render import Renderer
 from poise.batch.tokens import prepare_tokenizer
-from poise.evaluate.generate import Answer, answer, compare
+from poise.evaluate.answer import Answer
+from poise.evaluate.generate import _Noise, answer, compare
 from poise.evaluate.questions import Question
 from poise.examples import Message
 
@@ -101,6 +102,38 @@ def test_asking_leaves_the_model_as_it_was(model: Any, renderer: Renderer) -> No
     assert model.training
     assert model.config._attn_implementation == attention
     assert answer(model, renderer, [], max_new_tokens=2, label="before") == []
+
+
+def test_drawn_answers_depend_on_seed_and_question_and_not_on_the_batch(model: Any, renderer: Renderer) -> None:
+    def drawn(asked: list[Question], seed: int, batch_size: int) -> list[Answer]:
+        return answer(
+            model, renderer, asked, max_new_tokens=8, label="x", temperature=0.8, seed=seed, batch_size=batch_size
+        )
+
+    together = drawn(questions(12), 0, 32)
+    assert together == [drawn([each], 0, 1)[0] for each in questions(12)]
+    assert together != drawn(questions(12), 1, 32)
+    assert together != answer(model, renderer, questions(12), max_new_tokens=8, label="x")
+    other_name = [Question(f"other-{each.id}", each.set, each.prompt) for each in questions(12)]
+    assert together != drawn(other_name, 0, 32)
+
+
+def test_a_draw_follows_the_softmax_at_its_temperature() -> None:
+    """Logits 0, 1, 2 at temperature 2: e^0 : e^0.5 : e^1 = 0.186 : 0.307 : 0.506; 4000 draws, four standard errors."""
+    rows = 4000
+    noise = _Noise(2.0, range(rows), "cpu")
+    scores = torch.tensor([[0.0, 1.0, 2.0]]).expand(rows, 3)
+    shares = torch.bincount(noise(torch.zeros(rows, 1), scores).argmax(1), minlength=3) / rows
+    assert shares.tolist() == pytest.approx([0.1863, 0.3072, 0.5065], abs=0.032)
+
+
+def test_each_answer_is_told_when_it_is_there(model: Any, renderer: Renderer) -> None:
+    kept: dict[str, Answer] = {}
+    given = answer(
+        model, renderer, questions(5), max_new_tokens=3, label="x", batch_size=2,
+        keep=lambda question, one: kept.update({question.id: one}),
+    )  # fmt: skip
+    assert [kept[question.id] for question in questions(5)] == given
 
 
 def test_a_text_is_continued_as_it_stands(model: Any, renderer: Renderer) -> None:

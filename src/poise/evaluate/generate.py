@@ -1,7 +1,11 @@
-"""Answer questions with a model: greedy, batched, left-padded, the prompt cut off by its length."""
+"""Answer questions with a model: batched, left-padded, the prompt cut off by its length.
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+An answer does not depend on what shares its batch: greedy, or drawn with noise of the question's own seed.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,27 +14,31 @@ from poise import progress
 from poise.batch.attention import use_attention
 from poise.batch.render import Renderer
 from poise.batch.score import usual_attention, without_adapter
+from poise.evaluate.answer import Answer, Sampling
 from poise.evaluate.questions import Question
 
 BATCH = 32
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a model said."""
-
-    text: str
-    tokens: int
-    stopped: bool
-    """Whether it ended by itself, with a stop token."""
-    score: float | None
+def _pass(question: Question, answer: Answer) -> None:
+    """Do nothing with an answer when it is there."""
 
 
 @torch.no_grad()
 def answer(
-    model: Any, renderer: Renderer, questions: Sequence[Question], *, max_new_tokens: int, label: str
+    model: Any,
+    renderer: Renderer,
+    questions: Sequence[Question],
+    *,
+    max_new_tokens: int,
+    label: str,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = BATCH,
+    keep: Callable[[Question, Answer], None] = _pass,
 ) -> list[Answer]:
-    """Answer every question, in order; prompts of similar length share a batch."""
+    """Answer every question, in order; prompts of similar length share a batch. `keep` is told of each at once."""
+    sampling = Sampling(max_new_tokens, temperature, seed)
     causal_lm = without_adapter(model)
     was_training = model.training
     model.eval()
@@ -38,11 +46,13 @@ def answer(
     by_length = sorted(range(len(questions)), key=lambda index: len(prompts[index]))
     answers: dict[int, Answer] = {}
     with use_attention(causal_lm, usual_attention(causal_lm)), progress.stage(f"ask {label}", len(questions)) as stage:
-        for start in range(0, len(by_length), BATCH):
-            chosen = by_length[start : start + BATCH]
-            completions = _generate(model, renderer, [prompts[index] for index in chosen], max_new_tokens)
+        for start in range(0, len(by_length), batch_size):
+            chosen = by_length[start : start + batch_size]
+            seeds = [_seed(seed, questions[index]) for index in chosen]
+            completions = _generate(model, renderer, [prompts[index] for index in chosen], sampling, seeds)
             for index, completion in zip(chosen, completions, strict=True):
                 answers[index] = _answer(renderer, questions[index], completion)
+                keep(questions[index], answers[index])
             stage.advance(len(answers))
     model.train(was_training)
     return [answers[index] for index in range(len(questions))]
@@ -85,7 +95,33 @@ def _prompt_ids(renderer: Renderer, question: Question) -> list[int]:
     return list(renderer.prepared.tokenizer(question.text)["input_ids"])
 
 
-def _generate(model: Any, renderer: Renderer, prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
+def _seed(seed: int, question: Question) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {question.id}".encode()).digest()[:7])
+
+
+class _Noise:
+    """Adds Gumbel noise of each row's own generator, under which the largest score is a draw from the softmax.
+
+    Gumbel-max (Maddison et al. 2014, arXiv 1411.0030, equation 3): argmax(logits / T + noise) ~ softmax(logits / T).
+    """
+
+    def __init__(self, temperature: float, seeds: Sequence[int], device: Any) -> None:
+        self._temperature = temperature
+        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        noise = torch.stack(
+            [
+                torch.empty(scores.shape[1], device=scores.device).exponential_(generator=generator)
+                for generator in self._generators
+            ]
+        )
+        return scores.float() / self._temperature - noise.log()
+
+
+def _generate(
+    model: Any, renderer: Renderer, prompts: Sequence[list[int]], sampling: Sampling, seeds: Sequence[int]
+) -> list[list[int]]:
     pad = renderer.prepared.pad_id if renderer.prepared.pad_id is not None else 0
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
@@ -94,7 +130,8 @@ def _generate(model: Any, renderer: Renderer, prompts: Sequence[list[int]], max_
         input_ids=ids,
         attention_mask=seen,
         do_sample=False,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=sampling.max_new_tokens,
+        logits_processor=[_Noise(sampling.temperature, seeds, model.device)] if sampling.temperature > 0 else [],
         eos_token_id=list(renderer.prepared.stop_ids),
         pad_token_id=pad,
     )

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from poise.errors import RunError
 from poise.report.answers import choose_answers
 from poise.report.charts import Figure, curves, histogram
+from poise.report.evaluations import Evaluation, read_evaluations
 from poise.report.forecast import Comparison, compare_forecast
 from poise.report.scores import Change, Score, ScoredSet, compare, scored_sets
 from poise.report.signals import stopping
@@ -79,15 +80,20 @@ class StageView:
 
 
 def build_report(
-    runs: Sequence[Path], out: Path, *, title: str = "What the training changed", evidence: Path | None = None
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    title: str = "What the training changed",
+    evidence: Path | None = None,
+    evaluations: Sequence[Path] = (),
 ) -> Verdict:
     """Write the report of one run, or of several that follow one another, to `out`.
 
     Answers and scores come from the last run's folder, or from `evidence`: a folder that holds evidence.json and
-    samples.jsonl, or that evidence file.
+    samples.jsonl, or that evidence file. `evaluations` are folders of `poise evaluate`, shown as they are.
 
     Raises:
-        RunError: no run was given, or a folder is not a readable run.
+        RunError: no run was given, or a folder is not a readable run or evaluation.
     """
     if not runs:
         raise RunError("a report needs at least one run folder")
@@ -96,12 +102,12 @@ def build_report(
         scored, samples = read_evidence(evidence)
         stages[-1] = replace(stages[-1], evidence=scored, samples=samples)
     reached = verdict(stages)
-    page = render(stages, reached, title)
+    page = render(stages, reached, title, read_evaluations(evaluations))
     write_whole(out, page.translate(VISIBLE))
     return reached
 
 
-def render(stages: Sequence[Stage], reached: Verdict, title: str) -> str:
+def render(stages: Sequence[Stage], reached: Verdict, title: str, evaluations: Sequence[Evaluation] = ()) -> str:
     """Return the page."""
     last = stages[-1]
     sets = scored_sets(last.evidence, last.samples)
@@ -122,6 +128,7 @@ def render(stages: Sequence[Stage], reached: Verdict, title: str) -> str:
         labels=last.labels,
         answers=choose_answers(last.samples, last.labels),
         scores=[_score_row(one, last.labels) for one in sets],
+        evaluations=evaluations,
         stages=[_view(stage) for stage in stages],
     )
 

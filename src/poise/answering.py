@@ -1,0 +1,86 @@
+"""Open what answers or judges: a model folder or Hub id in this process, or `URL#NAME` on a server."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from poise.errors import RecipeError
+from poise.evaluate.endpoint import open_endpoint
+from poise.evaluate.engine import Engine, InProcess, Served
+from poise.evaluate.journal import Journal
+from poise.evaluate.server import ATTEMPTS, CONCURRENCY, Server
+from poise.run import Run
+
+REPLIES = "replies.jsonl"
+
+
+def open_engine(
+    model: str,
+    folder: Path,
+    *,
+    chat_template: str | None = None,
+    batch_size: int = 32,
+    concurrency: int = CONCURRENCY,
+    attempts: int = ATTEMPTS,
+) -> Engine:
+    """Load a model, or find it on a server, whose raw replies then stand in `folder`."""
+    if is_served(model):
+        return Served(open_server(model, folder, concurrency=concurrency, attempts=attempts))
+    return _load(model, chat_template, batch_size)
+
+
+def _load(model: str, chat_template: str | None, batch_size: int) -> InProcess:
+    from poise.batch.render import Renderer
+    from poise.batch.tokens import prepare_tokenizer
+    from poise.recipe_sections import ModelSection
+    from poise.train.model import (
+        choose_hardware,
+        grow_vocabulary,
+        load_model,
+        load_tokenizer,
+        quiet_libraries,
+        set_stop_tokens,
+    )
+
+    quiet_libraries()
+    section = ModelSection(model_name_or_path=model, chat_template=chat_template)
+    hardware = choose_hardware(section, bf16=None)
+    prepared = prepare_tokenizer(load_tokenizer(section), chat_template)
+    loaded = load_model(section, hardware)
+    grow_vocabulary(loaded.model, prepared)
+    set_stop_tokens(loaded.model, prepared)
+    identity = {
+        "sha256": loaded.sha256,
+        "chat_template": prepared.template_hash,
+        "stop_ids": list(prepared.stop_ids),
+        "hardware": str(hardware),
+    }
+    return InProcess(model, identity, loaded.model.to(hardware.device), Renderer(prepared), batch_size)
+
+
+def open_server(model: str, folder: Path, *, concurrency: int = CONCURRENCY, attempts: int = ATTEMPTS) -> Server:
+    """Find `URL#NAME`; its raw replies stand in `folder`."""
+    url, _, name = model.partition("#")
+    if not is_served(model) or not name:
+        raise RecipeError(
+            f"{model!r} names no served model\n"
+            "    to do:  write the base URL and the model's name, https://api.openai.com/v1#gpt-4.1 or "
+            "http://127.0.0.1:8000/v1#my-model"
+        )
+    return Server(open_endpoint(url), name, Journal(folder / REPLIES), concurrency=concurrency, attempts=attempts)
+
+
+def is_served(model: str) -> bool:
+    """Whether a model is named by the address of a server."""
+    return model.startswith(("http://", "https://"))
+
+
+@contextmanager
+def claimed(folder: Path) -> Generator[Path]:
+    """Keep others out of a folder while it is written: two evaluations in one would ask everything twice."""
+    run = Run(folder)
+    run.lock()
+    try:
+        yield folder
+    finally:
+        run.unlock()

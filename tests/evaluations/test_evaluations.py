@@ -1,0 +1,245 @@
+"""`poise evaluate` as a user meets it: judged, killed, resumed, answered by a model or a server."""
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poise.cli import main
+from poise.evaluations import alpaca, generate, mtbench
+
+pytest.importorskip("openai")
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+TESTS = Path(__file__).parents[1]
+
+
+def load_file(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+judges = load_file("judge_server_of_evaluations", TESTS / "evaluate" / "judge_server.py")
+tiny = load_file("tiny_model_evaluations", TESTS / "train" / "tiny.py")
+
+
+@pytest.fixture
+def poise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Run a command in this process; returns (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["poise", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[object]:
+    """Options that name an evaluation set of 30 instructions and a model's answers to it."""
+    baseline = [{"instruction": f"task {n}", "output": "word " * 10, "generator": "base"} for n in range(30)]
+    outputs = [
+        {"instruction": f"task {n}", "output": "word " * (14 if n % 3 else 6), "generator": "mine"} for n in range(30)
+    ]
+    return [
+        "--eval-set", write(tmp_path / "set.jsonl", baseline), "--outputs", write(tmp_path / "out.jsonl", outputs),
+        "--out", tmp_path / "result",
+    ]  # fmt: skip
+
+
+# Judging, killed and resumed -----------------------------------------------------------------------------------------
+
+
+def killed_then_finished(after: float, habits: Any, files: list[object], folder: Path) -> None:
+    """Kill a judging after some seconds of judging, go on, and check that all is there and all of it is right."""
+    with judges.serving(habits) as url:
+        words = [*map(str, files), "--judge", f"{url}#judge", "--concurrency", "4"]
+        command = [sys.executable, "-m", "poise", "evaluate", "alpaca", *words]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+            begun = time.monotonic()
+            while not habits.bodies and process.poll() is None and time.monotonic() - begun < 120:
+                time.sleep(0.01)
+            time.sleep(after)
+            process.send_signal(signal.SIGKILL)
+        kept = len((folder / "replies.jsonl").read_text().splitlines()) if (folder / "replies.jsonl").exists() else 0
+        asked = len(habits.bodies)
+        end = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert end.returncode == 0, end.stderr
+    rows = json.loads((folder / "annotations.json").read_text())
+    expected = [2.0 if n % 3 else 1.0 for n in range(30)]
+    assert [row["preference"] for row in rows] == expected
+    replies = [json.loads(line) for line in (folder / "replies.jsonl").read_text().splitlines()]
+    assert len(replies) == len({reply["key"] for reply in replies}) == 61, "two orders of 30 pairs, and the probe"
+    assert len(habits.bodies) - asked <= 61 - kept + len(habits.statuses) + 40, "what was kept is not asked again"
+
+
+def test_a_judging_that_is_killed_goes_on_and_loses_and_repeats_nothing(files: list[object], tmp_path: Path) -> None:
+    habits = judges.Habits(says=judges.longer_wins, logprobs=False, seconds=0.03)
+    killed_then_finished(0.15, habits, files, tmp_path / "result")
+    assert max(habits.answered.values()) <= 2
+    assert sum(times - 1 for times in habits.answered.values()) <= 4, "only what was on its way is asked again"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("point", range(30))
+def test_thirty_of_thirty_killed_judgings_finish(point: int, files: list[object], tmp_path: Path) -> None:
+    """A slow judge that is also busy now and then, killed at thirty moments of its two seconds."""
+    habits = judges.Habits(
+        says=judges.longer_wins, logprobs=False, seconds=0.03, statuses=[200, 429, 200, 500, 200, 503] * 2
+    )
+    killed_then_finished(point * 0.06, habits, files, tmp_path / "result")
+
+
+def test_a_judge_that_fails_is_told_and_the_same_command_goes_on(
+    files: list[object], poise: Any, tmp_path: Path
+) -> None:
+    habits = judges.Habits(says=judges.always_first, statuses=[200] * 20 + [500] * 200)
+    with judges.serving(habits) as url:
+        command = ["evaluate", "alpaca", *files, "--judge", f"{url}#judge", "--attempts", 1]
+        code, out, err = poise(*command)
+        assert (code, out) == (75, "")
+        assert "the same command goes on where it stopped" in err
+        assert not (tmp_path / "result" / "evaluation.json").exists(), "no score of a part"
+        habits.statuses.clear()
+        code, out, _ = poise(*command)
+    assert code == 0
+    assert "win rate" in out
+    assert "50.00" in out
+    assert set(habits.answered.values()) == {1}
+    told = json.loads((tmp_path / "result" / "evaluation.json").read_text())
+    assert told["judge"] == {"model": "judge", "host": "127.0.0.1"}
+
+
+def test_answers_that_are_all_the_same_are_pointed_out(files: list[object], poise: Any) -> None:
+    with judges.serving(judges.Habits(says=judges.always_first)) as url:
+        code, out, _ = poise("evaluate", "alpaca", *files, "--judge", f"{url}#mine")
+    assert code == 0
+    assert "answers equal another one" in out
+    assert "grades itself" in out
+
+
+# Answers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_base(tmp_path_factory.mktemp("base"), initializer_range=0.6)
+
+
+def test_models_are_laid_side_by_side_and_compared(base: Path, poise: Any, tmp_path: Path) -> None:
+    questions = [{"id": f"q{n}", "set": "sums", "prompt": f"{n} and 1?", "expected": str(n + 1)} for n in range(6)]
+    file = write(tmp_path / "q.jsonl", questions)
+
+    def right(prompt: str) -> str:
+        return str(int(prompt.split()[0]) + 1)
+
+    with judges.serving(judges.Habits(says=right)) as url:
+        code, out, err = poise(
+            "evaluate", "generate", "--model", f"raw={base}", "--model", f"{url}#good", "--questions", file,
+            "--out", tmp_path / "g", "--max-new-tokens", 4, "--chat-template", "chatml", "--json",
+        )  # fmt: skip
+    assert code == 0, err
+    evidence = json.loads((tmp_path / "g" / "evidence.json").read_text())
+    assert evidence["labels"] == ["raw", "good"]
+    assert evidence["sets"][0]["counts"] == {"raw": 0, "good": 6}
+    raw, good = json.loads(out)["results"]
+    assert good["tables"][0]["lines"][0]["estimate"]["value"] == 100
+    assert raw["tables"][1]["lines"][0]["name"] == "stop by themselves"
+    code, out, _ = poise("compare", tmp_path / "g" / "raw", tmp_path / "g" / "good")
+    assert code == 0
+    assert "0 got worse, 6 better; p = 0.0312 (exact McNemar)" in out
+
+
+def test_mtbench_runs_from_questions_to_fastchats_table(poise: Any, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write(
+        data / "question.jsonl",
+        [
+            {"question_id": n, "category": "writing" if n % 2 else "math", "turns": ["Ask", "Again"]}
+            for n in range(1, 5)
+        ],
+    )
+    prompts = [f"single-{guided}v1{turn}" for guided in ("", "math-") for turn in ("", "-multi-turn")]
+    text = {False: "{question} {answer}", True: "{question_1} {question_2} {answer_1} {answer_2}"}
+    write(
+        data / "judge_prompts.jsonl",
+        [{"name": name, "system_prompt": "", "prompt_template": text["turn" in name]} for name in prompts],
+    )
+    write(data / "reference-gpt-4.jsonl", [{"question_id": n, "choices": [{"turns": ["a", "b"]}]} for n in (2, 4)])
+    habits = judges.Habits(says=lambda prompt: "[[8]]" if "Again" not in prompt else "[[6]]")
+    with judges.serving(habits) as url:
+        command = ["evaluate", "mtbench", "--model", f"{url}#mine", "--judge", f"{url}#gpt-4", "--data", data]
+        code, out, err = poise(*command, "--out", tmp_path / "m", "--repeats", 2)
+        assert code == 0, err
+        assert poise(*command, "--out", tmp_path / "m", "--repeats", 2)[1] == out
+    assert set(habits.answered.values()) == {1, 2}, "equal answers are graded in equal words, each repeat anew"
+    assert (tmp_path / "m" / "table.txt").read_text() in out
+    assert "mine  1       8.0" in out
+    assert "########## Average ##########" in out
+    assert "average      7.00 [" in out
+    assert "averages of the 2 gradings: 7.000, 7.000" in out
+    assert (tmp_path / "m" / "model_answer" / "mine.jsonl").is_file()
+    assert (tmp_path / "m" / "model_judgment" / "gpt-4_single.jsonl").is_file()
+
+
+# What a user does wrong ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["evaluate", "mtbanch"], "has no 'mtbanch'; did you mean 'mtbench'?"),
+        (["evaluate", "mtbench", "--data", ".", "--judge", "x"], "got neither"),
+        (["evaluate", "alpaca", "--eval-set", "no.json", "--model", "x", "--judge", "x"], "no.json cannot be read"),
+        (["evaluate", "generate", "--model", "x", "--questions", "no.jsonl"], "no question file no.jsonl"),
+        (["compare", "a", "b"], "holds no items.jsonl"),
+    ],
+)
+def test_a_slip_is_told_before_anything_is_loaded(
+    words: list[str], told: str, poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = poise(*words)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert "Traceback" not in err
+
+
+def test_a_judge_without_a_name_or_at_a_forbidden_place_is_refused(files: list[object], poise: Any) -> None:
+    for judge, told in (
+        ("http://127.0.0.1:1/v1", "names no served model"),
+        ("http://judge.example/v1#x", "is not used"),
+    ):
+        code, _, err = poise("evaluate", "alpaca", *files, "--judge", judge)
+        assert code == 2
+        assert told in err
+
+
+def test_every_evaluation_says_what_it_is() -> None:
+    for module in (alpaca, generate, mtbench):
+        assert module.__doc__
+        assert {parameter.name for parameter in module.PARAMETERS} == set(module.run.__annotations__) - {"return"}
