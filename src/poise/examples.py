@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, cast
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -133,6 +133,11 @@ def fields_of(example: Example) -> dict[str, Any]:
 def template_of(example: Example) -> str:
     """Return the chat template that an Example asks for, empty where it asks for none; a document has no turns."""
     return "" if isinstance(example, Document) else example.template
+
+
+def without_template(example: Example) -> Example:
+    """Return an Example that asks for no chat template."""
+    return example if isinstance(example, Document) or not example.template else replace(example, template="")
 
 
 def from_json(row: dict[str, Any]) -> Example:

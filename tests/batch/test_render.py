@@ -1,5 +1,6 @@
 """Golden masks are written by hand: ⟦…⟧ is what is trained."""
 
+import copy
 import gzip
 import json
 import re
@@ -203,6 +204,18 @@ def test_a_row_in_its_own_template_is_what_a_run_in_that_template_alone_trains(
             assert isinstance(row, Row) and isinstance(expected, Row)
             assert row.segments[0].trained.tolist() == expected.segments[0].trained.tolist()
             assert ids_of(row).count(mixed.prepared.tokenizer.bos_token_id) <= 1
+
+
+def test_tokenizers_that_put_a_space_before_every_text_do_so_in_each_template_alike(
+    spacing_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    alone = {name: copy.deepcopy(spacing_tokenizer) for name in FOUR}
+    mixed = Renderer(prepare_tokenizer(spacing_tokenizer, "zephyr", others=FOUR))
+    for name, tokenizer in alone.items():
+        row = mixed.row(Conversation(turns(*SEVERAL), template=name))
+        expected = a_renderer(tokenizer, name).row(Conversation(turns(*SEVERAL)))
+        assert ids_of(row) == ids_of(expected)
+        assert ids_of(row).count(1) == 1  # <s>
 
 
 def test_a_pair_is_rendered_in_its_own_template(byte_tokenizer: Make) -> None:

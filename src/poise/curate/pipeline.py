@@ -1,6 +1,6 @@
 """Curate: sources -> steps -> a dataset, every stage a folder of parquet that is made once and reused.
 
-    sources ──load──> rows ──exact──> ──near_duplicates──> ──decontaminate──> … ──sample──> ──split──> data/
+    sources ──load──> rows ──exact──> ──near_duplicates──> ──decontaminate──> … ──split──> ──formats──> data/
                         │ drops          │ drops               │ drops           │ drops
                         └────────────────┴──────── ledger: every row that is not in data/, and why
 

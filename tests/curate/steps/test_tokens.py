@@ -1,5 +1,6 @@
 """The step tokens: a row has the length that training gives it, without transformers."""
 
+import dataclasses
 import json
 import pickle
 import subprocess
@@ -121,6 +122,13 @@ def test_a_row_has_the_length_that_training_gives_it(tmp_path: Path, name: str, 
             assert count.prompt == len(row.segments[0])
             assert count.answer == max(segment.trained.sum() for segment in row.segments[1:])
     assert sum(isinstance(count, Count) for count in found) >= 7
+
+
+def test_rows_with_templates_of_their_own_are_counted_in_that_of_the_step(tmp_path: Path) -> None:
+    folder = saved(tmp_path, TOKENIZERS["bytes"]())
+    chat = Conversation(turns("u:hi", "a:hello"))
+    plain, named = counts(folder, [chat, dataclasses.replace(chat, template="llama-2")], "chatml")
+    assert isinstance(plain, Count) and plain == named
 
 
 def test_lengths_are_those_counted_by_hand(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from poise.curate.reason import Reason
 from poise.curate.rows import Decisions, Rows, drops_of, example_of
 from poise.curate.step import Step
 from poise.curate.tokenizer import FileTokenizer, TokenizerFiles, read_tokenizer
-from poise.examples import Document, Example
+from poise.examples import Document, Example, without_template
 
 if TYPE_CHECKING:
     from poise.batch.render import Renderer
@@ -111,10 +111,10 @@ class TokenCounter:
         return [json.dumps(asdict(found)) for found in self.count(examples)]
 
     def count(self, examples: Iterable[Example]) -> Iterator[Count | Reason]:
-        """Count Examples in order, many at once; a Reason says why one cannot be rendered."""
+        """Count Examples in order, many at once, all in one template; a Reason says why one cannot be rendered."""
         from poise.batch.render import Refusal
 
-        listed = list(examples)
+        listed = list(map(without_template, examples))
         for example, row in zip(listed, self._renderer.rows(listed), strict=True):
             if isinstance(row, Refusal):
                 yield Reason(row.reason, row.evidence)
