@@ -1,5 +1,9 @@
 """A tiny random Llama made in process, for every test that needs a real model."""
 
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -14,3 +18,20 @@ def tiny_llama() -> LlamaForCausalLM:
         num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.3,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="session")
+def in_place() -> ModuleType:
+    """The helpers that put a tiny model and a few rows in the place of what a recipe names."""
+    path = Path(__file__).with_name("in_place.py")
+    spec = importlib.util.spec_from_file_location("in_place", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def small_model(in_place: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 16 dimensions with a byte tokenizer, on disk."""
+    return in_place.make_model(tmp_path_factory.mktemp("small"))
