@@ -35,7 +35,7 @@ KEYS = """
     wandb_project wandb_entity wandb_run_group save_strategy save_steps save_total_limit output_dir
     overwrite_output_dir seed push_to_hub push_to_hub_model_id hub_model_id hub_model_revision hub_strategy
     hub_private_repo ddp_timeout ddp_find_unused_parameters
-""".split()
+""".split()  # noqa: SIM905
 """Every key of every version of a recipe on the handbook's main branch."""
 
 
