@@ -35,7 +35,7 @@ def test_a_dataset_is_pushed_private_and_without_its_stages(build, chat, hub: Hu
     assert push(built.out, "me/mine")["url"].startswith("https://")
     (_, created), (_, sent) = hub.calls
     assert created["private"] and created["repo_type"] == sent["repo_type"] == "dataset"
-    assert sent["allow_patterns"] == ["README.md", "ledger.parquet", "ledger.json", "data/**/*.parquet"]
+    assert sent["allow_patterns"] == ["README.md", "ledger.parquet", "ledger.json", "charts/*.svg", "data/**/*.parquet"]
 
 
 def test_a_file_that_was_changed_or_added_is_not_pushed(build, chat, hub: Hub) -> None:

@@ -16,13 +16,15 @@ def card(
     counts: Mapping[str, Any],
     written: Mapping[str, Mapping[str, int]],
     stages: Sequence[StageFacts],
+    charts: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Write README.md with the front matter that the Hub reads."""
+    """Write README.md with the front matter that the Hub reads; charts are (file, what it shows)."""
     title = curation.title or "A curated dataset"
     parts = [
         _front_matter(written),
         f"# {title}",
         _summary(counts, written),
+        *(f"![{told.replace('[', '(').replace(']', ')')}]({file})" for file, told in charts),
         "## Sources",
         _table(("source", "dataset", "licence", "confidence", "rows in", "kept"), _sources(curation, counts)),
         *_formats(counts),

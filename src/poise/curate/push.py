@@ -9,7 +9,7 @@ from poise.curate.write import COUNTS, LEDGER, MANIFEST
 from poise.errors import DataError, RunError
 from poise.run import file_sha256
 
-PUBLISHED = ("README.md", LEDGER, COUNTS, "data/**/*.parquet")
+PUBLISHED = ("README.md", LEDGER, COUNTS, "charts/*.svg", "data/**/*.parquet")
 
 
 def push(out: Path, repository: str, *, public: bool = False) -> dict[str, Any]:

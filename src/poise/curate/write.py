@@ -6,6 +6,7 @@
                                             and where rows have a form of their own: chat_template, trained_answers
     ledger.parquet                          stage, source, place, id, reason, evidence, other
     ledger.json                             the counts, by source, stage and reason
+    charts/…                                drawings of the card
     curation.json                           recipe, stages, and the SHA-256 of every file
 
 Rows stand in the order of the sources, so that equal input gives equal bytes.
@@ -26,6 +27,7 @@ import pyarrow.parquet as pq
 
 from poise.curate.arrow import compute as pc
 from poise.curate.card import card
+from poise.curate.charts import draw_charts
 from poise.curate.curation import Curation
 from poise.curate.formats import Formatter
 from poise.curate.rows import Rows, example_of
@@ -72,7 +74,8 @@ def write_dataset(folder: Path, curation: Curation, rows: Rows, stages: Sequence
     total = sum(sum(splits.values()) for splits in written.values())
     formats = {"formats": formatter.facts(total)} if formatter else {}
     counts = _write_ledger(folder, rows, stages, kept, formats)
-    write_whole(folder / "README.md", card(curation, counts, written, stages))
+    charts = draw_charts(folder, counts, [name for name, _, _ in stages if not name.startswith("load-")])
+    write_whole(folder / "README.md", card(curation, counts, written, stages, charts))
     return {"rows": total, "written": written, **formats}
 
 
