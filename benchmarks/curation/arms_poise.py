@@ -22,7 +22,13 @@ PACKAGES = ("poise", "daft", "pyarrow", "numpy")
 
 def load(job: Job) -> Any:
     """Import what the run imports, so that the clock does not see it."""
-    for name in ("daft", "poise.curate.pipeline", "poise.curate.steps.exact", "poise.curate.steps.near_duplicates"):
+    for name in (
+        "daft",
+        "poise.curate.pipeline",
+        "poise.curate.steps.exact",
+        "poise.curate.steps.near_duplicates",
+        "pandas",
+    ):
         import_module(name)
     if job.cell.arm == "poise-road":
         return None

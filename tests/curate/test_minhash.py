@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poise.curate import minhash
-from poise.curate.minhash import candidate_pairs, kept_greedily, signatures, text_array, verified, words
+from poise.curate.minhash import (
+    candidate_pairs,
+    kept_greedily,
+    picked,
+    signatures,
+    signatures_in_order,
+    text_array,
+    verified,
+    words,
+    words_of_each,
+)
 from poise.curate.texts import normalised
 
 
@@ -190,3 +200,21 @@ def test_blocks_decide_as_one(graph) -> None:
         for block in blocks
     ]
     assert kept_greedily(rows, arrays) == greedy(rows, *edges)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(max_codepoint=0x17F), max_size=12), max_size=8))
+def test_the_words_of_many_texts_are_those_of_each(texts: list[str]) -> None:
+    assert words_of_each(texts) == list(map(words, texts))
+
+
+def test_rows_of_a_column_in_pieces_are_picked_in_any_order() -> None:
+    pieces = [text_array(["a", "b"]), text_array([]), text_array(["c", "d", "e"])]
+    assert picked(pieces, np.array([3, 0, 4, 0])).to_pylist() == ["d", "a", "e", "a"]
+    assert picked([], np.array([], np.int64)).to_pylist() == []
+
+
+def test_signatures_are_put_in_the_order_that_is_asked_for() -> None:
+    texts = text_array(["a b c d", "e f g h", "i j k l"])
+    order = np.array([2, 0, 1])
+    assert (signatures_in_order([texts[:1], texts[1:]], order) == signatures(texts)[order]).all()

@@ -1,6 +1,7 @@
 """The step near_duplicates: who is dropped, to whom, and that it depends on nothing but texts and ranks."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def decide(
 ) -> dict[str, tuple[str, str]]:
     """Return what is dropped with its evidence and the row it lost to; rows are called a, b, c …"""
     ids = [chr(ord("a") + row) for row in range(len(texts))]
-    found = step.among(ids, [step.compared(text) for text in texts], ranks or [0] * len(texts), **keys)
+    found = step.among(ids, step.compared(texts), ranks or [0] * len(texts), **keys)
     assert set(found.drops["reason"].to_pylist()) <= {"near-duplicate"}
     return {drop["id"]: (drop["evidence"], drop["other"]) for drop in found.drops.to_pylist()}
 
@@ -91,7 +92,7 @@ def test_shuffled_rows_are_decided_alike(rows: list[tuple[str, int]], chance: ra
     named = [(f"row {number}", text, rank) for number, (text, rank) in enumerate(rows)]
     step = NearDuplicates()
     found = [
-        step.among(*zip(*((name, step.compared(text), rank) for name, text, rank in order), strict=True)).drops
+        step.among(*zip(*((name, *step.compared([text]), rank) for name, text, rank in order), strict=True)).drops
         for order in (named, chance.sample(named, len(named)))
     ]
     assert found[0].equals(found[1])
@@ -163,7 +164,7 @@ def stored(tmp_path: Path):
 
     def write(*examples: Any) -> Rows:
         rows = [
-            row_of(example, copy=0, confidence=9 - number, order=0, stratum=None, case_matters=False)
+            row_of(example, "s", Counter(), confidence=9 - number, order=0, stratum=None, case_matters=False)
             for number, example in enumerate(examples)
         ]
         file = tmp_path / "rows.parquet"

@@ -1,7 +1,7 @@
 """The table engine: Daft, embedded in this process or on a Ray cluster, by the few verbs that curation needs.
 
 Only operations that give one result for any order and number of partitions: scan, project, filter, map in batches,
-group by a key and take the smallest, semi- and anti-joins. No windows, no sorts, no positions.
+semi- and anti-joins. No windows, no sorts, no positions.
 """
 
 import os
@@ -48,6 +48,12 @@ class Engine:
         """Take a table in memory."""
         return self._daft.from_arrow(table)
 
+    def read(self, files: Sequence[Path], columns: Sequence[str]) -> pa.Table:
+        """Read columns of parquet files in this process: for what is small, such as ids and hashes."""
+        import pyarrow.parquet as pq
+
+        return pa.concat_tables(pq.ParquetFile(file).read(list(columns), use_threads=False) for file in files)
+
     def without(self, frame: Frame, ids: pa.Table) -> Frame:
         """Leave out the rows whose `id` is in `ids`."""
         return frame.join(self.of(ids.select(["id"])), on="id", how="anti") if len(ids) else frame
@@ -57,11 +63,12 @@ class Engine:
         return frame.join(self.of(ids.select(["id"])), on="id", how="semi")
 
     def mapped(
-        self, frame: Frame, function: Callable[..., list[str | None]], inputs: Sequence[str], name: str, rows: int
+        self, frame: Frame, function: Callable[..., list[str | None]], inputs: Sequence[str], name: str, rows: int = 0
     ) -> Frame:
         """Add a text column by a picklable function of whole columns (lists), in batches.
 
-        `rows` says about how many there are, which decides whether starting processes pays.
+        `rows` says about how many there are, which decides whether starting processes pays; without it they never do,
+        as for a function that takes no longer than sending it the rows.
         """
         apart = rows >= ROWS_FOR_PROCESSES and self.runner == "native"
         daft = self._daft
@@ -76,20 +83,6 @@ class Engine:
                 return self.function(*(column.to_pylist() for column in columns))
 
         return frame.with_column(name, Mapped(function).map(*(daft.col(each) for each in inputs)))
-
-    def joined_text(self, frame: Frame, columns: Sequence[str], name: str) -> Frame:
-        """Join text columns by a space into one."""
-        from daft.functions import concat_ws
-
-        return frame.with_column(name, concat_ws(" ", *(self._daft.col(each) for each in columns)))
-
-    def best(self, frame: Frame, key: str, rank: str) -> Frame:
-        """Return (key, best): the smallest rank of each key. Ranks are text that differs between rows."""
-        return frame.groupby(key).agg(self._daft.col(rank).min().alias("best"))
-
-    def losers(self, frame: Frame, key: str, rank: str) -> Frame:
-        """Return the rows that are not the best of their key, with `best`."""
-        return frame.join(self.best(frame, key, rank), on=key).where(self._daft.col(rank) != self._daft.col("best"))
 
     def present(self, frame: Frame, column: str) -> Frame:
         """Keep the rows where a column is not null."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from poise import progress
 from poise.curate.entry import SourceEntry
 from poise.curate.rows import ROWS, drops_of, row_of
 from poise.errors import DataError, Problem, list_problems
-from poise.examples import Example
 from poise.run import file_sha256
 from poise.sources import SourceSpec, load
 from poise.sources.dataset import About, Bad, Left, Outcome, read_rows
@@ -167,37 +166,27 @@ def _stratum(label: str, name: str, columns: Mapping[str, Any]) -> str:
 def _stored(
     outcomes: Iterator[Outcome], entry: SourceEntry, order: int, tally: Tally, strata: dict[str, str]
 ) -> Iterator[dict[str, Any]]:
+    label, confidence = entry.label, entry.trust
     copies: Counter[str] = Counter()
     used: set[str] = set()
     for outcome in outcomes:
         if isinstance(outcome, Left):
-            tally.drops.append((f"{entry.label}@{outcome.place}", outcome.reason, outcome.evidence, ""))
+            tally.drops.append((f"{label}@{outcome.place}", outcome.reason, outcome.evidence, ""))
         elif isinstance(outcome, Bad):
             _note_bad(outcome, entry, tally)
         else:
             used.update(outcome.lineage if entry.source else outcome.lineage[:1])  # a curated row has a past beside
             tally.made += 1
             tally.used = len(used)
-            yield _row(outcome, entry, order, strata, copies)
-
-
-def _row(
-    example: Example, entry: SourceEntry, order: int, strata: Mapping[str, str], copies: Counter[str]
-) -> dict[str, Any]:
-    row = row_of(
-        replace(example, source=entry.label),
-        copy=0,
-        confidence=entry.trust,
-        order=order,
-        stratum=strata.get(example.place),
-        case_matters=entry.case_matters,
-    )
-    copies[row["id"]] += 1
-    copy = copies[row["id"]] - 1
-    if not copy:
-        return row
-    own_question = row["question"] if row["question"] != row["id"] else f"{row['id']}-{copy}"
-    return row | {name: f"{row[name]}-{copy}" for name in ("id", "rank")} | {"question": own_question}
+            yield row_of(
+                outcome,
+                label,
+                copies,
+                confidence=confidence,
+                order=order,
+                stratum=strata.get(outcome.place),
+                case_matters=entry.case_matters,
+            )
 
 
 def _note_bad(bad: Bad, entry: SourceEntry, tally: Tally) -> None:

@@ -10,8 +10,7 @@ n-gram by n-gram.
 
 import os
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -20,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+
+from poise.curate.texts import normalised
 
 Texts = Any
 """A pyarrow array of text, as `text_array` makes it."""
@@ -35,6 +36,12 @@ EMPTY = np.uint32(0xFFFFFFFF)
 LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 UNSPACED = re.compile("([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
 """Signs of the scripts that put no space between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters."""
+BETWEEN = "\0"
+"""Between texts that are folded together."""
+FOLDED = bytes(
+    ord(" ") if chr(byte).isspace() else ord(chr(byte).lower()) if byte < 128 else byte for byte in range(256)
+)
+"""What becomes of each byte of ASCII."""
 
 ALL_PAIRS_ROWS = 16
 """In a bucket of so many rows all pairs are candidates; in a larger one no row has more than in these."""
@@ -68,23 +75,62 @@ class Candidates:
 def words(text: str) -> str:
     """Return the words of a text with one space between them, or nothing where there is no letter or digit in it.
 
-    Signs stay with their words, for `3 + 4` is not `3 * 4`. A sign of a script without spaces is a word. Splitting at
-    white space does what `texts.normalised` does in a third of its time.
+    Signs stay with their words, for `3 + 4` is not `3 * 4`. A sign of a script without spaces is a word.
     """
-    folded = " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    folded = normalised(text)
     if not folded.isascii():
         folded = " ".join(UNSPACED.sub(r" \1 ", folded).split())
-    return folded if LETTER_OR_DIGIT.search(folded) else ""
+    return _said(folded)
+
+
+def words_of_each(texts: Sequence[str]) -> list[str]:
+    """Return the words of many texts; those of ASCII alone are folded as one run of bytes, in a third of the time."""
+    found = [text if _is_plain(text) else words(text) for text in texts]
+    plain = [row for row, text in enumerate(texts) if _is_plain(text)]
+    folded = _single_spaced(BETWEEN.join([texts[row] for row in plain]).encode().translate(FOLDED)).decode()
+    for row, text in zip(plain, folded.split(BETWEEN), strict=bool(plain)):
+        found[row] = _said(text.strip(" "))
+    return found
+
+
+def _said(folded: str) -> str:
+    return folded if folded[:1].isalnum() or LETTER_OR_DIGIT.search(folded) else ""
+
+
+def _single_spaced(text: bytes) -> bytes:
+    is_space = np.frombuffer(text, np.uint8) == ord(" ")
+    again = is_space[1:] & is_space[:-1]
+    return np.delete(np.frombuffer(text, np.uint8), np.flatnonzero(again)).tobytes() if again.any() else text
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and BETWEEN not in text
 
 
 def text_array(texts: Any) -> Texts:
     """Make one contiguous array of a list or a column of texts; a column in one piece is not copied."""
+    pieces = text_arrays(texts)
+    return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces) if pieces else pa.array([], pa.large_string())
+
+
+def text_arrays(texts: Any) -> list[Texts]:
+    """Make arrays of a list or a column of texts; the pieces of a column are not copied."""
     if not isinstance(texts, pa.Array | pa.ChunkedArray):
-        return pa.array(texts, pa.large_string())
+        return [pa.array(texts, pa.large_string())]
     column = texts.cast(pa.large_string())
-    if isinstance(column, pa.ChunkedArray):
-        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    return column
+    return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+
+
+def picked(texts: Sequence[Texts], rows: NDArray[np.int64]) -> Texts:
+    """Return some rows of a column in pieces as one array, in the order of `rows`."""
+    order = np.argsort(rows, kind="stable")
+    places = np.empty(len(rows), np.int64)
+    places[order] = np.arange(len(rows))
+    starts = np.cumsum([0, *map(len, texts)])
+    parts = np.split(rows[order], np.searchsorted(rows[order], starts[1:-1]))
+    found = [piece.take(pa.array(part - start)) for piece, part, start in zip(texts, parts, starts, strict=False)]
+    whole = pa.concat_arrays(found) if found else pa.array([], pa.large_string())
+    return whole.take(pa.array(places))
 
 
 def each_text(texts: Texts) -> Iterator[str]:
@@ -108,11 +154,20 @@ def signatures(texts: Texts, *, ngram: int = 3, permutations: int = 128, seed: i
     os.environ.setdefault("DO_NOT_TRACK", "true")
     from daft import Series
 
-    found = np.empty((len(texts), permutations), np.uint32)
-    for start in range(0, len(texts), SIGNED_ROWS):
-        batch = Series.from_arrow(texts.slice(start, SIGNED_ROWS))
-        signed = batch.minhash(permutations, ngram, seed, HASH_FUNCTION).to_arrow()
-        found[start : start + len(signed)] = np.asarray(signed.flatten()).reshape(-1, permutations)
+    signed = Series.from_arrow(texts).minhash(permutations, ngram, seed, HASH_FUNCTION).to_arrow()
+    return np.asarray(signed.flatten()).reshape(-1, permutations)
+
+
+def signatures_in_order(
+    texts: Sequence[Texts], order: NDArray[np.int64], *, permutations: int = 128, **keys: Any
+) -> NDArray[np.uint32]:
+    """Sign the rows of a column in pieces and put the signatures in `order`, which the texts need not be in."""
+    found = np.empty((len(order), permutations), np.uint32)
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    for batch in (piece.slice(start, SIGNED_ROWS) for piece in texts for start in range(0, len(piece), SIGNED_ROWS)):
+        now, places = places[: len(batch)], places[len(batch) :]
+        found[now] = signatures(batch, permutations=permutations, **keys)
     return found
 
 
@@ -181,11 +236,12 @@ def kept_greedily(rows: int, blocks: Iterable[Block]) -> list[tuple[int, int, fl
 
 def _band_hashes(signed: NDArray[np.uint32], first: int, rows: int, groups: NDArray[np.int64] | None) -> Hashes:
     """Hash `rows` columns of every signature from `first` on, and its group."""
+    band = np.ascontiguousarray(signed[:, first : first + rows].T)  # a signature is read once, not once a column
     hashes = np.full(len(signed), first, np.uint64)
     if groups is not None:
         hashes ^= groups.astype(np.uint64) << np.uint64(32)
-    for column in range(first, first + rows):
-        hashes ^= signed[:, column]
+    for column in band:
+        hashes ^= column
         hashes *= MIX[0]
         hashes ^= hashes >> np.uint64(29)
     return hashes * MIX[1]

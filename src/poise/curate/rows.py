@@ -6,18 +6,30 @@ kilobytes is not copied ten times, and a row's history is what the stages say ab
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
 from poise.curate.arrow import compute as pc
 from poise.curate.engine import Engine, Frame
 from poise.curate.reason import Reason
-from poise.curate.texts import normalised, opening, system_turns, user_turns
-from poise.examples import Document, Example, LabeledConversation, fields_of, from_json
+from poise.curate.texts import messages_of, normalised, opening
+from poise.examples import (
+    DEFAULTS,
+    KINDS,
+    Conversation,
+    Document,
+    Example,
+    LabeledConversation,
+    Message,
+    from_json,
+)
 
 ROWS = pa.schema(
     [
@@ -30,6 +42,7 @@ ROWS = pa.schema(
         ("rank", pa.string()),  # the smallest of several equal rows is kept: confidence, order of sources, id
         ("question", pa.string()),  # hash of what is asked; the same in every form of one question
         ("opening", pa.string()),  # hash of what is asked before the first answer: rows of one prompt have the same
+        ("key", pa.binary()),  # hash of task and question: rows with the same one are exact duplicates
         ("stratum", pa.string()),
         ("content", pa.string()),  # the Example as JSON, without source and lineage
     ]
@@ -37,6 +50,12 @@ ROWS = pa.schema(
 DROPS = pa.schema([("id", pa.string()), ("reason", pa.string()), ("evidence", pa.string()), ("other", pa.string())])
 """Decisions against rows; `other` is the row that was kept instead, or empty."""
 EVIDENCE_CHARACTERS = 200
+KEY_BYTES = 16
+CONTENT_FIELDS = {
+    kind: sorted(field.name for field in fields(example) if field.name not in ("source", "lineage"))
+    for kind, example in KINDS.items()
+}
+CANONICAL = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,13 @@ class Rows:
             if wanted:
                 found = found.join(self.engine.of(table.select(["id", *wanted])), on="id", how="left")
         return found
+
+    def stored(self, *names: str) -> pa.Table:
+        """Read small stored columns in this process, in no order that means anything."""
+        found = self.engine.read(self.files, list(dict.fromkeys(("id", *names))))
+        if not len(self.dropped):
+            return found
+        return found.filter(pc.invert(pc.is_in(found["id"], value_set=self.dropped["id"].combine_chunks())))
 
     def table(self, *names: str) -> pa.Table:
         """Collect columns, sorted by id."""
@@ -114,21 +140,33 @@ def drops_of(decisions: Iterable[tuple[str, str, str, str]]) -> pa.Table:
 
 
 def row_of(
-    example: Example, *, copy: int, confidence: int, order: int, stratum: str | None, case_matters: bool
+    example: Example,
+    source: str,
+    copies: Counter[str],
+    *,
+    confidence: int,
+    order: int,
+    stratum: str | None,
+    case_matters: bool,
 ) -> dict[str, Any]:
-    """Return what is stored of an Example; `copy` numbers equal ones of a source from 0."""
+    """Return what is stored of an Example; `copies` counts the equal ones of a source, of which each has its own id."""
     content = content_of(example)
-    row_id = f"{example.source}:{digest(example.kind, content)}" + (f"-{copy}" if copy else "")
+    row_id = f"{source}:{digest(example.kind, content)}"
+    copies[row_id] += 1
+    if (copy := copies[row_id] - 1) > 0:
+        row_id = f"{row_id}-{copy}"
+    task, question = task_of(example), question_key(example, case_matters=case_matters) or row_id
     return {
         "id": row_id,
-        "source": example.source,
+        "source": source,
         "kind": example.kind,
-        "task": task_of(example),
+        "task": task,
         "place": example.place,
         "lineage": list(example.lineage),
         "rank": f"{99 - confidence:02d} {order:04d} {row_id}",
-        "question": question_key(example, case_matters=case_matters) or row_id,
+        "question": question,
         "opening": opening_key(example) or row_id,
+        "key": hashlib.blake2b(f"{task} {question}".encode(), digest_size=KEY_BYTES).digest(),
         "stratum": stratum,
         "content": content,
     }
@@ -142,9 +180,14 @@ def task_of(example: Example) -> str:
 
 def content_of(example: Example) -> str:
     """Write an Example's content in one way only."""
-    content = fields_of(replace(example, source="", lineage=()))
-    del content["source"], content["lineage"]
-    return json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    fields = ((name, getattr(example, name)) for name in CONTENT_FIELDS[example.kind])
+    return CANONICAL.encode({name: _plain(value) for name, value in fields if DEFAULTS.get(name) != value})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Message):
+        return {"content": value.content, "role": value.role}
+    return list(map(_plain, value)) if isinstance(value, tuple) else value
 
 
 def digest(kind: str, content: str) -> str:
@@ -154,14 +197,32 @@ def digest(kind: str, content: str) -> str:
 
 def example_of(kind: str, content: str) -> Example:
     """Rebuild an Example, without source and lineage."""
-    return from_json({"kind": kind, "lineage": (), **json.loads(content)})
+    fields = loaded(content)
+    if kind == Document.kind:
+        return Document(fields["text"])
+    if kind == Conversation.kind:
+        fields["messages"] = tuple([Message(each["role"], each["content"]) for each in fields["messages"]])
+        return Conversation(**fields)
+    return from_json({"kind": kind, "lineage": (), **fields})
+
+
+def loaded(content: str) -> dict[str, Any]:
+    """Read what `content_of` wrote; a lone surrogate, which is no text, is for the slower reader."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return json.loads(content)
 
 
 def question_key(example: Example, *, case_matters: bool = False) -> str | None:
     """Hash the system prompt and all user turns, a document's text; None where there is no letter or digit in them."""
-    turns = [example.text] if isinstance(example, Document) else [*system_turns(example), *user_turns(example)]
-    folded = "\x1f".join(" ".join(turn.split()) if case_matters else normalised(turn) for turn in turns)
-    return _key(folded) if any(character.isalnum() for character in folded) else None
+    if isinstance(example, Document):
+        turns = [example.text]
+    else:
+        messages = messages_of(example)
+        turns = [message.content for role in ("system", "user") for message in messages if message.role == role]
+    folded = "\x1f".join(" ".join(turn.split()) if case_matters else _folded(turn) for turn in turns)
+    return _key(folded) if any(map(str.isalnum, folded)) else None
 
 
 def opening_key(example: Example) -> str | None:
@@ -169,7 +230,14 @@ def opening_key(example: Example) -> str | None:
 
     The prompt of every answer of a row begins with it, so rows of which any two prompts are equal have one opening.
     """
-    return _key("\x1f".join(map(normalised, opening(example)))) if opening(example) else None
+    turns = opening(example)
+    return _key("\x1f".join(map(_folded, turns))) if turns else None
+
+
+@lru_cache(maxsize=16)
+def _folded(turn: str) -> str:
+    """Fold a turn once for both keys of its row."""
+    return normalised(turn)
 
 
 def _key(folded: str) -> str:

@@ -3,7 +3,15 @@
 import unicodedata
 from itertools import takewhile
 
-from poise.examples import Conversation, Document, Example, LabeledConversation, Message, RankedAnswers
+from poise.examples import (
+    Conversation,
+    Document,
+    Example,
+    LabeledConversation,
+    Message,
+    PreferencePair,
+    RankedAnswers,
+)
 
 
 def prompt_of(example: Example) -> tuple[Message, ...]:
@@ -58,15 +66,12 @@ def whole_text(example: Example) -> str:
 
 def normalised(text: str) -> str:
     """Return the form that keys compare: composed characters, no case, every run of white space one space."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
+    return " ".join(folded.split())
 
 
-def _continued(example: Example) -> tuple[Message, ...]:
+def _continued(example: PreferencePair | RankedAnswers) -> tuple[Message, ...]:
     """Return what follows `prompt_of` in the answer that is wanted."""
-    if isinstance(example, Document):
-        return ()
-    if isinstance(example, Conversation | LabeledConversation):
-        return example.messages[len(prompt_of(example)) :]
     if isinstance(example, RankedAnswers):
         return example.answers[example.ranks.index(min(example.ranks))]
     return example.chosen
@@ -74,4 +79,8 @@ def _continued(example: Example) -> tuple[Message, ...]:
 
 def messages_of(example: Example) -> tuple[Message, ...]:
     """Return what is given and what is wanted in answer; rejected answers are not learnt."""
-    return () if isinstance(example, Document) else (*prompt_of(example), *_continued(example))
+    if isinstance(example, Document):
+        return ()
+    if isinstance(example, Conversation | LabeledConversation):
+        return example.messages
+    return (*prompt_of(example), *_continued(example))

@@ -1,8 +1,8 @@
 """Decontamination as a step: its keys, every row judged, every match told."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def test_with_a_model_what_is_reworded_is_dropped_too_and_told_beside_the_rest(
     turned = " ".join([*words[22:], *words[10:22], *words[:10]])  # 30 words in three pieces: 5 of 18 13-grams at most
     examples = {"copy": ask(ROLLS), "turned": ask(turned), "other": ask("What is the capital of Peru?")}
     stored = [
-        row_of(replace(example, source=name), copy=0, confidence=2, order=0, stratum=None, case_matters=False)
+        row_of(example, name, Counter(), confidence=2, order=0, stratum=None, case_matters=False)
         for name, example in examples.items()
     ]
     pq.write_table(pa.Table.from_pylist(stored, schema=ROWS), tmp_path / "rows.parquet")

@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,10 @@ def test_an_unknown_template_is_refused_with_the_nearest(tmp_path: Path) -> None
 def test_the_step_drops_by_length_and_keeps_its_counts(tmp_path: Path) -> None:
     folder = saved(tmp_path, of_words())
     examples = [EXAMPLES[0], EXAMPLES[3], Conversation(turns("u:hi", "a:hello hello hello"))]
-    stored = [row_of(each, copy=0, confidence=2, order=0, stratum=None, case_matters=False) for each in examples]
+    stored = [
+        row_of(each, each.source, Counter(), confidence=2, order=0, stratum=None, case_matters=False)
+        for each in examples
+    ]
     pq.write_table(pa.Table.from_pylist(stored, schema=ROWS), tmp_path / "rows.parquet")
     rows = Rows(Engine(), [tmp_path / "rows.parquet"], DROPS.empty_table().select(["id"]), 3)
     decisions = Tokens(tokenizer=folder, max=8).decide(rows)

@@ -1,5 +1,9 @@
 """Exact duplicates: of rows that ask the same, the one of the most trusted source is kept.
 
+    key    aaaa  bbbb  aaaa  cccc  bbbb          16 bytes, computed when a row is loaded
+    rank     2     1     1     5     3           the smallest of each key is kept
+    lost     x     .     .     .     x
+
 Rows for different training are not duplicates of one another: a conversation and a preference pair with one question
 are both kept, with one `question` to join them by.
 """
@@ -8,7 +12,11 @@ import json
 import uuid
 from typing import Literal
 
-from poise.curate.rows import Decisions, Rows, drops_of, example_of
+import numpy as np
+import pyarrow as pa
+
+from poise.curate.arrow import compute as pc
+from poise.curate.rows import DROPS, Decisions, Rows, example_of
 from poise.curate.step import Step
 from poise.curate.texts import user_turns
 from poise.examples import Document, Example
@@ -23,31 +31,41 @@ class Exact(Step):
 
     def decide(self, rows: Rows) -> Decisions:
         """Keep the best rank of each key and task."""
-        engine = rows.engine
+        lost, kept = losers(self._keyed(rows))
+        told = pc.binary_join_element_wise(f"same {self.key} as", kept, " ")
+        reason = pa.repeat(pa.scalar("copy"), len(lost))
+        return Decisions(pa.table([lost, reason, told, kept], schema=DROPS).sort_by("id"))
+
+    def _keyed(self, rows: Rows) -> pa.Table:
+        """Return (id, rank, key)."""
         if self.key == "questions":
-            keyed = rows.frame("task", "rank", "question").with_column_renamed("question", "key")
-        else:
-            function = _bagel_keys if self.key == "bagel" else _row_keys
-            keyed = engine.mapped(
-                rows.frame("task", "kind", "rank", "content"), function, ("kind", "content"), "key", rows.count
-            )
-        keyed = engine.joined_text(keyed, ("task", "key"), "key").select("id", "rank", "key")
-        lost = engine.collect(engine.losers(keyed, "key", "rank").select("id", "best"))
-        kept = [best.split(" ", 2)[2] for best in lost["best"].to_pylist()]
-        return Decisions(
-            drops_of(
-                (row_id, "copy", f"same {self.key} as {other}", other)
-                for row_id, other in zip(lost["id"].to_pylist(), kept, strict=True)
-            )
-        )
+            return rows.stored("rank", "key")
+        function = _bagel_keys if self.key == "bagel" else _row_keys
+        frame = rows.frame("task", "kind", "rank", "content")
+        frame = rows.engine.mapped(frame, function, ("task", "kind", "content"), "key")
+        return rows.engine.collect(frame.select("id", "rank", "key"))
 
 
-def _row_keys(kinds: list[str], contents: list[str]) -> list[str | None]:
-    return list(contents)
+def losers(keyed: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """Return the ids of the rows that have not the smallest rank of their key, and beside each who has."""
+    keyed = keyed.set_column(0, "id", keyed["id"].cast(pa.string()))
+    codes = keyed["key"].combine_chunks().dictionary_encode().indices.to_numpy()
+    shared = np.flatnonzero(np.bincount(codes)[codes] > 1) if len(codes) else codes
+    rivals = keyed.select(["id", "rank"]).take(pa.array(shared)).append_column("code", pa.array(codes[shared]))
+    rivals = rivals.sort_by([("code", "ascending"), ("rank", "ascending")]).combine_chunks()
+    code, ids = rivals["code"].to_numpy(), rivals["id"].combine_chunks()
+    follows = np.append(False, code[1:] == code[:-1])[: len(code)]
+    best = np.maximum.accumulate(np.where(follows, 0, np.arange(len(code))))
+    return ids.take(pa.array(np.flatnonzero(follows))), ids.take(pa.array(best[follows]))
 
 
-def _bagel_keys(kinds: list[str], contents: list[str]) -> list[str | None]:
-    return [bagel_key(example_of(kind, content)) for kind, content in zip(kinds, contents, strict=True)]
+def _row_keys(tasks: list[str], kinds: list[str], contents: list[str]) -> list[str | None]:
+    return [f"{task} {content}" for task, content in zip(tasks, contents, strict=True)]
+
+
+def _bagel_keys(tasks: list[str], kinds: list[str], contents: list[str]) -> list[str | None]:
+    examples = map(example_of, kinds, contents)
+    return [f"{task} {bagel_key(example)}" for task, example in zip(tasks, examples, strict=True)]
 
 
 def bagel_key(example: Example) -> str:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from poise.cache import cache_folder
+from poise.curate.arrow import compute as pc
 from poise.curate.encoder import Encoder, folder_digest, load_encoder
 from poise.curate.marks import marks
 from poise.curate.minhash import (
@@ -32,17 +34,19 @@ from poise.curate.minhash import (
     candidate_pairs,
     each_text,
     kept_greedily,
-    signatures,
-    text_array,
+    picked,
+    signatures_in_order,
+    text_arrays,
     verified,
     words,
+    words_of_each,
 )
 from poise.curate.neighbours import neighbours
-from poise.curate.rows import Decisions, Rows, drops_of, example_of
+from poise.curate.rows import Decisions, Rows, drops_of, example_of, loaded
 from poise.curate.step import Step
 from poise.curate.texts import answers, prompt_of, whole_text
 from poise.curate.vectors import embedded
-from poise.examples import Document, Example
+from poise.examples import Conversation, Document, Example
 
 REASON = "near-duplicate"
 JACCARD = 0.5
@@ -94,24 +98,24 @@ class NearDuplicates(Step):
     def decide(self, rows: Rows) -> Decisions:
         """Compare the rows that are left."""
         frame = rows.frame("task", "kind", "rank", "content")
-        frame = rows.engine.mapped(frame, _Compared(self), ("kind", "content"), "text", rows.count)
-        found = rows.engine.collect(frame.select("id", "task", "rank", "text")).sort_by("rank")
-        ids, tasks, ranks = (found[name].to_pylist() for name in ("id", "task", "rank"))
-        return self.among(
-            ids, found["text"], ranks, tasks, parts=partial(self._parts, rows), cache=cache_folder() / "vectors"
+        frame = rows.engine.mapped(frame, _Compared(self), ("kind", "content"), "text")
+        found = rows.engine.collect(frame.select("id", "task", "rank", "text"))
+        order = pc.sort_indices(found["rank"]).to_numpy().astype(np.int64)
+        ids, tasks = (found[name].combine_chunks() for name in ("id", "task"))
+        return self._between(
+            ids, text_arrays(found["text"]), order, tasks, partial(self._parts, rows), cache=cache_folder() / "vectors"
         )
 
     def _parts(self, rows: Rows, ids: list[str]) -> dict[str, list[str]]:
         """Return the parts of some rows."""
         wanted = rows.engine.only(rows.frame("kind", "content"), pa.table({"id": ids}))
-        found = rows.engine.collect(
-            rows.engine.mapped(wanted, _Parts(self.on), ("kind", "content"), "parts", len(ids)).select("id", "parts")
-        )
+        frame = rows.engine.mapped(wanted, _Parts(self.on), ("kind", "content"), "parts")
+        found = rows.engine.collect(frame.select("id", "parts"))
         return dict(zip(found["id"].to_pylist(), map(json.loads, found["parts"].to_pylist()), strict=True))
 
-    def compared(self, text: str) -> str:
-        """Return what of a text is compared."""
-        return words(text) if self.method == "minhash" else text
+    def compared(self, texts: Sequence[str]) -> list[str]:
+        """Return what of texts is compared."""
+        return words_of_each(texts) if self.method == "minhash" else list(texts)
 
     def among(
         self,
@@ -129,22 +133,34 @@ class NearDuplicates(Step):
         The smallest rank of several is kept, of equal ranks the smallest id; texts of two kinds are not compared.
         `parts` gives the parts of rows by id, where texts must be alike in every one.
         """
-        order = sorted(range(len(ids)), key=lambda row: (ranks[row], ids[row]))
-        column = text_array(texts)
-        if order != list(range(len(ids))):
-            column = column.take(pa.array(order))
-        groups = np.unique(np.array(kinds)[order], return_inverse=True)[1] if kinds else np.zeros(len(ids), np.int64)
-        by_words = self.method == "minhash"
-        if by_words:
-            sorted_ids = [ids[index] for index in order]
-            losses, facts = self._by_words(column, groups, sorted_ids, parts)
+        order = np.array(sorted(range(len(ids)), key=lambda row: (ranks[row], ids[row])), np.int64)
+        tasks = pa.array(kinds or [""] * len(ids), pa.string())
+        return self._between(pa.array(ids, pa.string()), text_arrays(texts), order, tasks, parts, encoder, cache)
+
+    def _between(
+        self,
+        ids: pa.Array,
+        texts: list[Texts],
+        order: NDArray[np.int64],
+        tasks: pa.Array,
+        parts: Callable[[list[str]], Mapping[str, Sequence[str]]] | None,
+        encoder: Encoder | None = None,
+        cache: Path | None = None,
+    ) -> Decisions:
+        """Decide between rows, of which `order` lists the best first."""
+        groups = tasks.dictionary_encode().indices.to_numpy().astype(np.int64)[order]
+        if self.method == "minhash":
+            whole = pc.equal(tasks, Document.kind).to_numpy(zero_copy_only=False)[order]
+            in_parts = None if parts is None else partial(_alike_in_parts, ids=ids, order=order, whole=whole, of=parts)
+            losses, facts = self._by_words(texts, order, groups, in_parts)
+            name, digits = "Jaccard", 2
         else:
-            losses, facts = self._by_vectors(column, groups, encoder, cache)
-        name, digits = ("Jaccard", 2) if by_words else ("cosine", 3)
-        drops = drops_of(
-            (ids[order[dropped]], REASON, f"{name} {similarity:.{digits}f}", ids[order[kept]])
-            for dropped, kept, similarity in losses
-        )
+            losses, facts = self._by_vectors(picked(texts, order), groups, encoder, cache)
+            name, digits = "cosine", 3
+        lost, kept, similarities = list(zip(*losses, strict=True)) or ((), (), ())
+        lost_ids, kept_ids = (ids.take(pa.array(order[list(rows)])).to_pylist() for rows in (lost, kept))
+        told = (f"{name} {similarity:.{digits}f}" for similarity in similarities)
+        drops = drops_of(zip(lost_ids, repeat(REASON), told, kept_ids))
         return Decisions(drops, {"method": self.method, "on": self.on, "guard": self._guards} | facts)
 
     @property
@@ -153,20 +169,24 @@ class NearDuplicates(Step):
 
     def _by_words(
         self,
-        texts: Texts,
+        texts: list[Texts],
+        order: NDArray[np.int64],
         groups: NDArray[np.int64],
-        ids: Sequence[str],
-        parts: Callable[[list[str]], Mapping[str, Sequence[str]]] | None,
+        in_parts: Callable[[Block, float], Block] | None,
     ) -> tuple[list[tuple[int, int, float]], dict[str, Any]]:
         threshold = self.threshold or JACCARD
-        signed = signatures(texts, ngram=self.ngram, permutations=self.bands * self.rows, seed=SEED)
+        signed = signatures_in_order(texts, order, ngram=self.ngram, permutations=self.bands * self.rows, seed=SEED)
         found = candidate_pairs(signed, bands=self.bands, rows=self.rows, groups=groups)
         del signed
-        block = verified(found.pairs, texts, ngram=self.ngram, threshold=threshold)
-        near = len(block[0])
-        if parts is not None and near:
-            block = _alike_in_parts(block, ids, parts, threshold)
-        losses = kept_greedily(len(texts), self._guarded([block], texts))
+        rows, pairs = np.unique(found.pairs, return_inverse=True)
+        involved = picked(texts, order[rows])
+        places, similarity = verified(pairs, involved, ngram=self.ngram, threshold=threshold)
+        near = len(places)
+        block = next(self._guarded([(places, similarity)], involved))
+        block = rows[block[0]], block[1]
+        if in_parts is not None and near:
+            block = in_parts(block, threshold)
+        losses = kept_greedily(len(order), [block])
         facts: dict[str, Any] = {key: getattr(self, key) for key in MINHASH_KEYS}
         facts |= {"threshold": threshold, "hash": HASH_FUNCTION, "seed": SEED, "candidate pairs": len(found.pairs)}
         facts |= {"verified pairs": near, "unlike in a part": near - len(block[0])}
@@ -208,8 +228,8 @@ class _Compared:
         self.step = step
 
     def __call__(self, kinds: list[str], contents: list[str]) -> list[str | None]:
-        examples = map(example_of, kinds, contents)
-        return [self.step.compared(_text(example, self.step.on)) for example in examples]
+        texts = [_text(kind, content, self.step.on) for kind, content in zip(kinds, contents, strict=True)]
+        return [*self.step.compared(texts)]
 
 
 @dataclass(frozen=True)
@@ -236,26 +256,43 @@ def parts_of(example: Example, on: Literal["all", "prompt", "answer"] = "all") -
 
 
 def _alike_in_parts(
-    block: Block, ids: Sequence[str], parts: Callable[[list[str]], Mapping[str, Sequence[str]]], threshold: float
+    block: Block,
+    threshold: float,
+    *,
+    ids: pa.Array,
+    order: NDArray[np.int64],
+    whole: NDArray[np.bool_],
+    of: Callable[[list[str]], Mapping[str, Sequence[str]]],
 ) -> Block:
-    """Take out the pairs of which some part has less than `threshold` of its words in common."""
+    """Take out the pairs of which some part has less than `threshold` of its words in common.
+
+    Rows that are `whole` have no parts. `of` gives the parts of ids.
+    """
     pairs, similarity = block
-    involved: list[int] = np.unique(pairs).tolist()
-    held = parts([ids[row] for row in involved])
-    of_row = {row: held[ids[row]] for row in involved}
-    alike = np.array([_alike(of_row[one], of_row[other], threshold) for one, other in pairs.tolist()], np.bool_)
+    alike = whole[pairs[:, 0]]
+    rows = np.unique(pairs[~alike])
+    if not len(rows):
+        return block
+    names = ids.take(pa.array(order[rows])).to_pylist()
+    held = of(names)
+    of_row = dict(zip(rows.tolist(), (held[name] for name in names), strict=True))
+    alike[~alike] = [_alike(of_row[one], of_row[other], threshold) for one, other in pairs[~alike].tolist()]
     return pairs[alike], similarity[alike]
 
 
 def _alike(one: Sequence[str], other: Sequence[str], threshold: float) -> bool:
-    """Compare part by part; texts of different numbers of parts were compared as a whole."""
+    """Compare part by part, the last first, which differ most; texts of other numbers of parts were compared whole."""
     if len(one) != len(other):
         return True
-    sets = ((set(a.split()), set(b.split())) for a, b in zip(one, other, strict=True))
+    sets = ((set(a.split()), set(b.split())) for a, b in zip(reversed(one), reversed(other), strict=True) if a != b)
     return all(len(a & b) >= threshold * len(a | b) for a, b in sets)
 
 
-def _text(example: Example, on: Literal["all", "prompt", "answer"]) -> str:
+def _text(kind: str, content: str, on: Literal["all", "prompt", "answer"]) -> str:
+    if on == "all" and kind in (Document.kind, Conversation.kind):  # as `whole_text`, with no Example made
+        fields = loaded(content)
+        return fields["text"] if kind == Document.kind else "\n".join([each["content"] for each in fields["messages"]])
+    example = example_of(kind, content)
     if on == "all":
         return whole_text(example)
     if on == "prompt":
