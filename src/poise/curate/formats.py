@@ -75,29 +75,29 @@ class Formatter:
     by_format: Counter[str] = field(default_factory=Counter[str])
     """Rows written in each format; a row's own counts here too."""
 
-    def forms(self, row_id: str, example: Example, times: int) -> Iterator[Example]:
-        """Yield an Example `times` times, in every form each time."""
+    def forms(self, row_id: str, example: Example, times: int) -> Iterator[tuple[Example, tuple[str, ...]]]:
+        """Yield what an Example is written as, `times` times, each part with its formats; "" is none."""
         for copy in range(times):
             yield from self._forms(f"{row_id}#{copy}" if copy else row_id, example)
 
-    def _forms(self, key: str, example: Example) -> Iterator[Example]:
+    def _forms(self, key: str, example: Example) -> Iterator[tuple[Example, tuple[str, ...]]]:
         if isinstance(example, Document):
             self.documents += 1
-            yield example
+            yield example, ("",)
             return
         self.rows += 1
         if self.formats is None or _has_form(example):
             self.as_they_were += _has_form(example)
             self.expanded += 1
             self.by_format[template_of(example) or OWN_TEMPLATE] += 1
-            yield example
+            yield example, (template_of(example),)
             return
         parts = self._parts(example)
         self.expanded += len(parts)
         keys = [f"{key}#answer {number}" if len(parts) > 1 else key for number in range(1, len(parts) + 1)]
         for part, names in zip(parts, formats_of(keys, self.formats.use, self.formats.policy, self.seed), strict=True):
             self.by_format.update(names)
-            yield from (replace(part, template=name) for name in names)
+            yield part, names
 
     def _parts(self, example: Example) -> Sequence[Example]:
         cut = self.formats is not None and self.formats.turns == "each" and isinstance(example, Conversation)

@@ -174,12 +174,16 @@ def _have_forms(file: Path) -> bool:
 
 def _contents(row: dict[str, Any], times: int, formatter: Formatter | None) -> Iterator[dict[str, Any]]:
     """Yield the columns of a kept row's content, as often as it is written."""
+    stored = json.loads(row["content"])
     if formatter is None:
-        yield from [_columns(json.loads(row["content"]))] * times
+        yield from [_columns(stored)] * times
         return
-    for example in formatter.forms(row["id"], example_of(row["kind"], row["content"]), times):
-        trained = {"trained": example.trained} if isinstance(example, Conversation) else {}
-        yield _columns({**fields_of(example), **trained})
+    example = example_of(row["kind"], row["content"])
+    for part, names in formatter.forms(row["id"], example, times):
+        content = _columns(stored if part is example else fields_of(part))
+        if isinstance(part, Conversation):
+            content[TRAINED] = part.trained
+        yield from ({**content, TEMPLATE: name or None} for name in names)
 
 
 def _columns(content: dict[str, Any]) -> dict[str, Any]:
