@@ -29,6 +29,33 @@ def test_a_dropped_row_names_the_row_that_was_kept(build, chat) -> None:
         assert built.rows()[0]["id"] in passport["decisions"][0]["decision"]
 
 
+def test_a_dropped_row_shows_its_neighbours_the_kept_one_with_its_text_and_how_alike_it_is(
+    build, chat, tmp_path
+) -> None:
+    said = "the quick brown fox jumps over the lazy dog near the old stone bridge"
+    exam = tmp_path / "exam.jsonl"
+    exam.write_text('{"question": "Which metal stays liquid at the temperature of a room?"}\n')
+    leaks = [chat(f"{how}: which metal stays liquid at the temperature of a room", "Mercury.") for how in ("A", "B")]
+    built = build(
+        {"a": [chat(said), *leaks], "b": [chat(f"{said} again")], "c": [chat(f"{said} today")]},
+        steps=[{"decontaminate": {"benchmarks": [{"name": "exam", "path": str(exam)}]}}, "near_duplicates"],
+        each={"a": {"confidence": 3}},
+    )
+    (passport,) = trace(built.out, "b@b.jsonl:1")
+    (kept,) = built.rows()
+    assert [(each["id"], "old stone bridge" in each["content"]) for each in passport["kept_instead"]] == [
+        (kept["id"], True)
+    ]
+    assert [each["place"] for each in passport["dropped_alike"]] == ["c.jsonl:1"]
+    assert passport["dropped_alike"][0]["evidence"].startswith("Jaccard 0.")
+    assert "kept instead:" in told(passport) and "dropped as well:" in told(passport)
+    (leak,) = trace(built.out, "a@a.jsonl:2")
+    assert leak["decisions"][-1]["decision"].startswith(
+        "dropped: leaks exam (exam.jsonl:1, whole item 1.00: Which metal"
+    )
+    assert leak["kept_instead"] == [] and [each["place"] for each in leak["dropped_alike"]] == ["a.jsonl:3"]
+
+
 def test_a_row_that_was_never_made_is_found_by_its_place(build, chat) -> None:
     built = build({"a": [chat("1"), chat("2", "")]})
     (passport,) = trace(built.out, "a@a.jsonl:2")

@@ -15,6 +15,7 @@ from poise.names import did_you_mean
 from poise.sources.form import TEMPLATE, TRAINED
 
 NEIGHBOURS = 20
+SHOWN = 400
 
 
 def trace(out: Path, row_id: str) -> list[dict[str, Any]]:
@@ -34,9 +35,11 @@ def told(passport: dict[str, Any]) -> str:
         return f"{passport['source']}@{passport['place']}: dropped by {passport['stage']}: {_reason(passport)}"
     lines = [passport["id"], f"    from:   {passport['source']}, {', '.join(passport['lineage'])}"]
     lines += [f"    {each['stage'] + ':':<20} {each['decision']}" for each in passport["decisions"]]
+    lines += [f"    kept instead:       {each['id']}: {each['content'][:SHOWN]}" for each in passport["kept_instead"]]
+    lines += [f"    dropped as well:    {each['id']} ({_reason(each)})" for each in passport["dropped_alike"]]
     lines += [f"    written:            {each}" for each in passport["written"]]
     lines += [f"    instead of:         {each['id']} ({each['stage']}: {_reason(each)})" for each in passport["lost"]]
-    return "\n".join([*lines, f"    content:            {passport['content'][:400]}"])
+    return "\n".join([*lines, f"    content:            {passport['content'][:SHOWN]}"])
 
 
 def manifest_of(out: Path) -> dict[str, Any]:
@@ -86,7 +89,34 @@ def _passport(out: Path, manifest: dict[str, Any], ledger: pa.Table, row: dict[s
             break
     lost = ledger.filter(pc.equal(ledger["other"], row["id"])).slice(0, NEIGHBOURS).to_pylist()
     about = {name: row[name] for name in ("id", "source", "lineage", "kind", "question", "content")}
-    return {**about, "decisions": decisions, "written": _written(out, row) if not drops else [], "lost": lost}
+    last = next(iter(drops.values()), None)
+    return {
+        **about,
+        "decisions": decisions,
+        "kept_instead": [] if last is None or not last["other"] else _kept_instead(out, manifest, last["other"]),
+        "dropped_alike": [] if last is None else _dropped_alike(ledger, last),
+        "written": _written(out, row) if not drops else [],
+        "lost": lost,
+    }
+
+
+def _kept_instead(out: Path, manifest: dict[str, Any], row_id: str) -> list[dict[str, Any]]:
+    """Return the row that a dropped one was found to be like."""
+    found = [row for row in _rows(out, manifest, row_id) if row["id"] == row_id]
+    return [{name: row[name] for name in ("id", "source", "lineage", "content")} for row in found]
+
+
+def _dropped_alike(ledger: pa.Table, drop: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return other rows that the same stage dropped for the same row, or for the same item of a benchmark."""
+    if drop["other"]:
+        alike = pc.equal(ledger["other"], drop["other"])
+    elif drop["reason"].startswith("leaks "):
+        alike = pc.starts_with(ledger["evidence"], drop["evidence"].partition(", ")[0] + ", ")
+    else:
+        return []
+    for name in ("stage", "reason"):
+        alike = pc.and_(alike, pc.equal(ledger[name], drop[name]))
+    return ledger.filter(pc.and_(alike, pc.not_equal(ledger["id"], drop["id"]))).slice(0, NEIGHBOURS).to_pylist()
 
 
 def _written(out: Path, row: dict[str, Any]) -> list[str]:
