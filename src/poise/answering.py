@@ -43,7 +43,7 @@ def _load(model: str, chat_template: str | None, batch_size: int) -> InProcess:
     )
 
     quiet_libraries()
-    section = ModelSection(model_name_or_path=model, chat_template=chat_template)
+    section = ModelSection.model_validate({"model_name_or_path": model, "chat_template": chat_template})
     hardware = choose_hardware(section, bf16=None)
     prepared = prepare_tokenizer(load_tokenizer(section), chat_template)
     loaded = load_model(section, hardware)

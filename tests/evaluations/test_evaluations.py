@@ -141,6 +141,29 @@ def test_answers_that_are_all_the_same_are_pointed_out(files: list[object], pois
     assert "grades itself" in out
 
 
+def test_no_key_is_in_anything_that_is_written_or_said(
+    files: list[object], poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where a server sends it back, in an answer or in an error."""
+    monkeypatch.setenv("POISE_KEY_127_0_0_1", "canary-key-of-this-host")
+    monkeypatch.setenv("OPENAI_API_KEY", "canary-key-of-another")
+    echo = judges.Habits(says=judges.always("canary-key-of-this-host"), logprobs=False)
+
+    def refuses(body: dict[str, Any]) -> tuple[int, str] | None:
+        return (400, "canary-key-of-this-host is too long") if "task 3" in body["messages"][-1]["content"] else None
+
+    echo.refuses = refuses
+    with judges.serving(echo) as url:
+        told = poise("evaluate", "alpaca", *files, "--judge", f"{url}#judge")
+    assert told[0] == 2
+    assert "gave no verdict at all" in told[2]
+    written = b"".join(path.read_bytes() for path in (tmp_path / "result").rglob("*") if path.is_file())
+    assert b"[key]" in written
+    assert b"canary" not in written
+    assert "canary" not in told[1] + told[2]
+    assert {headers["authorization"] for headers in echo.seen} == {"Bearer canary-key-of-this-host"}
+
+
 # Answers -------------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +227,31 @@ def test_mtbench_runs_from_questions_to_fastchats_table(poise: Any, tmp_path: Pa
     assert "averages of the 2 gradings: 7.000, 7.000" in out
     assert (tmp_path / "m" / "model_answer" / "mine.jsonl").is_file()
     assert (tmp_path / "m" / "model_judgment" / "gpt-4_single.jsonl").is_file()
+
+
+def test_a_judge_that_never_grades_makes_no_score(poise: Any, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write(data / "question.jsonl", [{"question_id": 1, "category": "writing", "turns": ["Ask"]}])
+    write(data / "judge_prompts.jsonl", [{"name": "single-v1", "system_prompt": "", "prompt_template": "{answer}"}])
+    write(data / "reference-gpt-4.jsonl", [{"question_id": 2, "choices": [{"turns": ["a", "b"]}]}])
+    answers = write(tmp_path / "a.jsonl", [{"question_id": 1, "model_id": "mine", "choices": [{"turns": ["said"]}]}])
+    with judges.serving(judges.Habits(says=judges.always("Very good!"))) as url:
+        code, out, err = poise(
+            "evaluate",
+            "mtbench",
+            "--answers",
+            answers,
+            "--judge",
+            f"{url}#gpt-4",
+            "--data",
+            data,
+            "--out",
+            tmp_path / "m",
+        )
+    assert (code, out) == (2, "")
+    assert "gpt-4 gave no verdict at all" in err
+    assert not (tmp_path / "m" / "evaluation.json").exists()
 
 
 # What a user does wrong ----------------------------------------------------------------------------------------------

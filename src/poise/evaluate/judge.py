@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from poise import progress
-from poise.evaluate.server import Reply, Request, Server
+from poise.errors import DataError
+from poise.evaluate.server import Request, Server
 
 TOP_LOGPROBS = 5
 
@@ -54,6 +56,15 @@ def warn_of_itself(judge: Judge, contestants: Sequence[str]) -> list[str]:
     return []
 
 
-def failed(replies: Sequence[Reply]) -> int:
-    """Count the requests that the judge refused; they have no score."""
-    return sum(bool(reply.error) for reply in replies)
+def require_any(scored: int, judge: Judge, folder: Path) -> None:
+    """Refuse to make a score of nothing.
+
+    Raises:
+        DataError: not one reply held a verdict.
+    """
+    if not scored:
+        raise DataError(
+            f"{judge.name} gave no verdict at all\n"
+            "    why:    none of its replies is in the form the judge prompt asks for\n"
+            f"    to do:  look into {folder / 'replies.jsonl'}, or take another judge"
+        )

@@ -45,7 +45,7 @@ def run(
     from poise.answering import claimed, open_engine, open_server
     from poise.evaluate import alpaca
     from poise.evaluate.journal import Journal
-    from poise.evaluate.judge import open_judge, warn_of_itself
+    from poise.evaluate.judge import open_judge, require_any, warn_of_itself
     from poise.evaluate.length_control import read_calibration
     from poise.evaluate.mtbench import file_name
     from poise.evaluate.result import Result
@@ -82,6 +82,7 @@ def run(
         alpaca.write_annotations(
             folder / "annotations.json", pairs, verdicts, baseline=base_name, model=name, annotator=grader.name
         )
+        require_any(sum(each.preference is not None for each in verdicts), grader, folder)
         preferences = [None if each.preference is None else 1 + each.preference for each in verdicts]
         judged_by = {**grader.identity(), "mode": grader.mode, "prompt": file_sha256(template)}
         said = [(each.text, each.stopped) for each in given] or [(pair.output, True) for pair in pairs]

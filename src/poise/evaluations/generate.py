@@ -41,7 +41,6 @@ def run(
     from poise.evaluate.engine import answer_all
     from poise.evaluate.journal import Journal
     from poise.evaluate.questions import load_questions
-    from poise.workflow import write_evidence
 
     asked = load_questions(questions)
     if len({question.id for question in asked}) < len(asked):
@@ -64,6 +63,8 @@ def run(
             result = _result(label, model, asked, answers[label], sampling)
             result.write(out if len(labels) == 1 else out / label)
             results.append(result.as_json(out if len(labels) == 1 else out / label))
+        from poise.workflow import write_evidence  # it imports torch, and a mistake should be told before that
+
         write_evidence(out, asked, answers)
     return {"folder": str(out), "results": results}
 

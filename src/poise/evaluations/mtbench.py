@@ -39,7 +39,7 @@ def run(
     options.exactly_one({"--model": model, "--answers": answers}, "answers")
     from poise.answering import claimed, open_engine, open_server
     from poise.evaluate import mtbench
-    from poise.evaluate.judge import open_judge, warn_of_itself
+    from poise.evaluate.judge import open_judge, require_any, warn_of_itself
     from poise.evaluate.result import Result
     from poise.run import file_sha256, write_whole
 
@@ -68,6 +68,7 @@ def run(
         mtbench.check_complete(benchmark, texts)
         judgments = mtbench.judge_answers(grader, benchmark, texts, repeats=repeats)
         rows = mtbench.write_judgments(folder, name, grader.name, judgments)
+        require_any(sum(each.score != mtbench.UNPARSED for each in judgments), grader, folder)
         printed = mtbench.printout(rows)
         write_whole(folder / "table.txt", printed)
         said = [(each.text, each.stopped) for turns in given.values() for each in turns]
