@@ -40,7 +40,7 @@ CURATION_PAGE = ROOT / "docs" / "curation.md"
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WRITTEN = re.compile(r"^cat > (\S+) <<'END'\n(.*?)^END\n", re.MULTILINE | re.DOTALL)
-WRITTEN_VERBS = ("compare", "curate", "demo", "evaluate", "look", "mask", "plan", "report", "sources", "trace")
+WRITTEN_VERBS = ("compare", "curate", "demo", "evaluate", "look", "mask", "plan", "report", "run", "sources", "trace")
 VERBS = [*names_in("poise.objectives"), *WRITTEN_VERBS]
 
 

@@ -1,6 +1,6 @@
 """Every recipe in recipes/ resolves for its folder's objective and trains two steps with a tiny model in its place.
 
-Those in recipes/curate/ are read with all that they name, and nothing is loaded.
+Those in recipes/curate/ and recipes/pipelines/ are read with all that they name, and nothing is loaded.
 """
 
 from pathlib import Path
@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 
 from poise.curate.curation import load_curation
+from poise.demo.demo import pipeline_text
+from poise.pipeline.run import run_pipeline
 from poise.recipe import load_recipe
 from poise.run import Run
 from poise.train.train import train
@@ -16,6 +18,7 @@ from poise.train.train import train
 RECIPES = Path(__file__).parents[1] / "recipes"
 FILES = sorted(RECIPES.glob("*/*/*.yaml"))
 CURATIONS = sorted((RECIPES / "curate").glob("*.yaml"))
+PIPELINES = sorted((RECIPES / "pipelines").glob("*.yaml"))
 SAMPLE = list({(path.parent.name, path.stem): path for path in FILES}.values())
 """One for each objective and tuning; the others are slow."""
 
@@ -67,3 +70,19 @@ def test_a_shipped_curation_has_no_mistake_and_accepts_no_risk(path: Path) -> No
     assert curation.named_steps()
     assert not any(entry.accept_risk for entry in curation.sources)
     assert path.read_text().count("\n#") >= 2, "the comment names the source of the values"
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_every_stage_of_a_pipeline_resolves_and_it_has_at_most_12_lines(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(RECIPES.parent)
+    told = run_pipeline(path, dry_run=True)
+    assert {line["does"] for line in told["stages"]} == {"run"}
+    lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) <= 12
+
+
+def test_the_pipeline_of_the_demo_is_the_one_that_the_demo_writes() -> None:
+    shipped = (RECIPES / "pipelines" / "demo.yaml").read_text()
+    assert shipped.partition("\n\n")[2] == pipeline_text(Path("poise-demo"))

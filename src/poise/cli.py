@@ -21,6 +21,19 @@ from poise.progress import is_main_process
 
 SECONDS_TO_TELL = 3.0
 """How long a process waits for another to print the error that ended both."""
+OPTIONS = [
+    "--resume",
+    "--overwrite",
+    "--json",
+    "--verb",
+    "--row",
+    "--no-data",
+    "--probe",
+    "--from",
+    "--dry-run",
+    "--help",
+]
+"""Of the commands that take recipe keys, where click leaves unknown ones alone."""
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": True}
 
 
@@ -122,6 +135,32 @@ def mask(arguments: tuple[str, ...], verb: str | None, row: int, as_json: bool) 
     emit(as_json, build, show=lambda _: Console().print(*views))
 
 
+@poise.command("run", context_settings=PASS_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="PIPELINE [KEY=VALUE …]")
+@click.option("--from", "start", metavar="STAGE", help="Make this stage again, and all after it.")
+@click.option("--dry-run", is_flag=True, help="Check every stage and say what would be done.")
+@json_option
+def run_stages(arguments: tuple[str, ...], start: str | None, dry_run: bool, as_json: bool) -> None:
+    """Run all stages of one file, from data to a report.
+
+    What is there and unchanged is skipped; a run that was stopped or killed goes on where it was.
+    """
+    path, overrides = split_arguments(arguments)
+    if path is None:
+        raise RecipeError("poise run needs the file of a pipeline\n    to do:  poise run pipeline.yaml")
+
+    def show(result: dict[str, Any]) -> None:
+        for line in result["stages"] if dry_run else ():
+            click.echo(f"{line['stage']}: {line['does']} ({line['why']})")
+
+    def build() -> dict[str, Any]:
+        from poise.pipeline.run import run_pipeline
+
+        return run_pipeline(path, overrides, start=start, dry_run=dry_run)
+
+    emit(as_json, build, show)
+
+
 @poise.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN …")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; report.html in the last run by default.")
@@ -136,12 +175,17 @@ def mask(arguments: tuple[str, ...], verb: str | None, row: int, as_json: bool) 
 @json_option
 def report(runs: tuple[Path, ...], out: Path | None, evaluations: tuple[Path, ...], as_json: bool) -> None:
     """Write the report of one run or several stages."""
+    from poise.pipeline.record import RECORD
+    from poise.pipeline.stages.report import report_of
     from poise.report.report import build_report
     from poise.run import Run
 
     def build() -> dict[str, Any]:
         target = out or runs[-1] / "report.html"
-        verdict = build_report([Run.open(path).path for path in runs], target, evaluations=evaluations)
+        if len(runs) == 1 and (runs[0] / RECORD).is_file():
+            verdict = report_of(runs[0], target, evaluations=evaluations)
+        else:
+            verdict = build_report([Run.open(path).path for path in runs], target, evaluations=evaluations)
         return {"verdict": verdict.headline, "verdict_level": verdict.level, "report": str(target)}
 
     emit(as_json, build, show=lambda result: click.echo(f"{result['verdict']}\n{result['report']}"))
@@ -327,9 +371,7 @@ def split_arguments(arguments: tuple[str, ...]) -> tuple[Path | None, list[str]]
     paths = [argument for argument in arguments if "=" not in argument]
     for argument in paths:
         if argument.startswith("-"):
-            near = did_you_mean(
-                argument, ("--resume", "--overwrite", "--json", "--verb", "--row", "--no-data", "--probe", "--help")
-            )
+            near = did_you_mean(argument, OPTIONS)
             raise RecipeError(f"unknown option {argument}{near}\n    to do:  recipe keys are written {argument}=VALUE")
     if len(paths) > 1:
         raise RecipeError(f"one recipe at a time, got {', '.join(paths)}; everything else is key=value")

@@ -8,7 +8,7 @@ TrainingArguments. A key acts, is noted with the reason why it need not, or is a
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -18,7 +18,7 @@ from poise.dialects import FORCED, FOREIGN, NO_EFFECT, REFUSED, RENAMED, TRACKER
 from poise.errors import RecipeError
 from poise.names import did_you_mean
 from poise.recipe_defaults import MAX_LENGTH, default_training
-from poise.recipe_draft import Draft, Note, Origin, Setting
+from poise.recipe_draft import LAYERS, Draft, Note, Origin, Setting
 from poise.recipe_faults import UNKNOWN, explain, mentions, reject, show
 from poise.recipe_objective import owners_of, resolve_objective, settle_margin
 from poise.recipe_sections import (
@@ -110,16 +110,24 @@ class Recipe(BaseModel):
 
 
 def load_recipe(
-    verb: str, path: Path | None, overrides: Sequence[str] = (), *, defaults: Mapping[str, Any] | None = None
+    verb: str,
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    stage: Callable[[Draft], None] | None = None,
 ) -> Recipe:
     """Resolve a recipe: `defaults` < file < overrides (`key=value`, `--key=value`, `dataset_mixture.seed=1`).
 
-    Raises RecipeError, which names every problem with its place, before anything heavy is loaded.
+    `stage` adds what a pipeline says of one of its stages, above the file. Raises RecipeError, which names every
+    problem with its place, before anything heavy is loaded.
     """
     draft = Draft(path)
     draft.add_caller(defaults or {})
     if path is not None:
         draft.add_file(read_recipe_file(path))
+    if stage is not None:
+        stage(draft)
     for override in overrides:
         draft.add_override(override)
     recipe = _resolve(verb, draft)
@@ -164,11 +172,10 @@ def _resolve(verb: str, draft: Draft) -> Recipe | None:
 
 def _replace_data(draft: Draft) -> None:
     """Let a later layer name the data in another way; what a former layer said about data then falls away."""
-    layers = ("caller", "file", "command line")
-    given = {way: layers.index(draft.settings[way].origin.kind) for way in DATA_KEYS if way in draft.settings}
+    given = {way: LAYERS.index(draft.settings[way].origin.kind) for way in DATA_KEYS if way in draft.settings}
     for way, keys in DATA_KEYS.items():
         for key in sorted(keys & draft.settings.keys()):
-            layer = layers.index(draft.settings[key].origin.kind)
+            layer = LAYERS.index(draft.settings[key].origin.kind)
             winners = [other for other, at in given.items() if other != way and at > layer]
             if winners:
                 draft.drop(key, f"replaced by {winners[0]} ({draft.settings[winners[0]].origin})")

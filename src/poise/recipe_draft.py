@@ -14,7 +14,9 @@ from poise.recipe_faults import UNKNOWN, show
 from poise.recipe_yaml import Fault, KeyPath, Place, YamlText, read_scalar, read_yaml
 from poise.secrets import HIDDEN, redacted
 
-Kind = Literal["default", "caller", "file", "command line", "adjusted"]
+Kind = Literal["default", "caller", "file", "pipeline", "command line", "adjusted"]
+LAYERS: tuple[Kind, ...] = ("caller", "file", "pipeline", "command line")
+"""Who says what a recipe is; the later one wins."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,19 @@ class Draft:
             place = Place(f"from the caller: {key}={show(value)}")
             self.add(key, copy.deepcopy(value), Origin("caller", "caller"), place)
 
-    def add_file(self, file: YamlText) -> None:
-        """Add what a recipe file says."""
+    def add_given(self, values: Mapping[str, Any], by: str) -> None:
+        """Add what follows from a stage's place in a pipeline."""
+        for key, value in values.items():
+            self.add(key, value, Origin("pipeline", by), Place(f"{by}: {key}={show(value)}"))
+
+    def add_file(self, file: YamlText, kind: Literal["file", "pipeline"] = "file") -> None:
+        """Add what a recipe file, or a part of a pipeline's file, says."""
         self.faults += file.faults
         for key, value in file.values.items():
             place = file.keys[(key,)]
             name = place.label.rsplit(":", 2)[0]
-            self.add(key, value, Origin("file", f"{name}:{place.line}"), place, file=file)
+            text = f"{name}:{place.line}" if place.line else place.label
+            self.add(key, value, Origin(kind, text), place, file=file)
 
     def add_override(self, override: str) -> None:
         """Add one `key=value` of the command line: the highest layer."""
@@ -128,7 +136,7 @@ class Draft:
         """Add one key under the name it has here; a later layer wins, one file may say it once."""
         key = RENAMED.get(spelled, spelled)
         before = self.settings.get(key)
-        if before and before.origin.kind == origin.kind == "file":
+        if before and file is not None and before.file is file:
             what = f"{spelled!r} and {before.spelled!r} (line {before.place.line}) are two spellings of one key"
             self.faults.append(Fault(place, what, "keep one of the two"))
             return

@@ -73,6 +73,21 @@ class YamlText:
     places: dict[KeyPath, Place] = field(default_factory=dict[KeyPath, Place])
     faults: list[Fault] = field(default_factory=list[Fault])
 
+    def under(self, path: KeyPath) -> "YamlText":
+        """Return the mapping at a path as if it were a file of its own; its faults stay with the whole."""
+        values: Any = self.values
+        for step in path:
+            values = values[step]
+        return YamlText(dict(values or {}), _below(self.keys, path), _below(self.places, path))
+
+    def with_keys_of(self, other: "YamlText") -> "YamlText":
+        """Return this with the keys of `other` in the place of equal ones."""
+        keys, places = (
+            {path: place for path, place in mine.items() if not path or path[0] not in other.values} | theirs
+            for mine, theirs in ((self.keys, other.keys), (self.places, other.places))
+        )
+        return YamlText({**self.values, **other.values}, keys, places, [*self.faults, *other.faults])
+
 
 def read_recipe_file(path: Path) -> YamlText:
     """Read a recipe file; a file that is not there, not text or not YAML raises RecipeError with the place."""
@@ -246,6 +261,10 @@ class _Reader:
             raise _unreadable(self.name, Fault(place, "a character that YAML does not allow")) from None
         except (YAMLError, ValueError, RecursionError) as error:
             raise _unreadable(self.name, Fault(self.span(0, 0), f"this is not YAML: {error}")) from None
+
+
+def _below(places: dict[KeyPath, Place], path: KeyPath) -> dict[KeyPath, Place]:
+    return {inner[len(path) :]: place for inner, place in places.items() if inner[: len(path)] == path}
 
 
 def _content(event: Event) -> bool:

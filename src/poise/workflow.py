@@ -73,21 +73,9 @@ def train_and_report(recipe: Recipe, *, resume: bool = False, overwrite: bool = 
     if not is_main():
         return {}
     verdict = build_report([run.path], run.path / "report.html")
-    tell(verdict)
+    verdict.tell()
     progress.say(f"model:  {run.path / 'model'}\nreport: {run.path / 'report.html'}")
     return summary(run, verdict)
-
-
-def tell(verdict: Verdict) -> None:
-    """Say the verdict to the person waiting."""
-    progress.say(f"\n{verdict.headline}")
-    for detail in verdict.details:
-        progress.say(f"  {detail}")
-
-
-def told(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict as the three keys every `--json` uses."""
-    return {"verdict": verdict.headline, "verdict_level": verdict.level, "verdict_details": list(verdict.details)}
 
 
 def summary(run: Run, verdict: Verdict) -> dict[str, Any]:
@@ -103,7 +91,7 @@ def summary(run: Run, verdict: Verdict) -> dict[str, Any]:
         "reference": manifest["reference"],
         "last": metrics[-1] if metrics else {},
         "evidence": run.evidence().get("sets", []),
-        **told(verdict),
+        **verdict.to_json(),
         "model": str(run.path / "model"),
         "report": str(run.path / "report.html"),
     }

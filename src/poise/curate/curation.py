@@ -77,6 +77,11 @@ class Curation(Part):
 def load_curation(path: Path, overrides: Sequence[str] = ()) -> Curation:
     """Read a recipe; RecipeError lists every mistake with its place."""
     text = read_recipe_file(path)
+    return read_curation(text, path.name, overrides)
+
+
+def read_curation(text: YamlText, name: str, overrides: Sequence[str] = ()) -> Curation:
+    """Check what a recipe called `name` says; RecipeError lists every mistake with its place."""
     faults = list(text.faults)
     faults += override(text, [each for each in overrides if not names_a_list(each)])
     faults += mix(text)
@@ -84,30 +89,30 @@ def load_curation(path: Path, overrides: Sequence[str] = ()) -> Curation:
     values = text.values
     try:
         curation = Curation(**values)
-        faults += _named_faults(curation, text, path)
+        faults += _named_faults(curation, text, name)
     except ValidationError as error:
         for at, what, remedy in explain(error, values):
             near = did_you_mean(str(at[-1]), _known(at)) if what.startswith(UNKNOWN) and at else ""
-            faults.append(Fault(_place(text, at, path), what + near, remedy))
+            faults.append(Fault(_place(text, at, name), what + near, remedy))
         curation = None
     if faults or curation is None:
         shown = "\n".join(str(fault) for fault in faults)
-        raise RecipeError(f"{path.name}: {len(faults)} mistake{'s' if len(faults) > 1 else ''}\n{shown}")
+        raise RecipeError(f"{name}: {len(faults)} mistake{'s' if len(faults) > 1 else ''}\n{shown}")
     return curation
 
 
-def _named_faults(curation: Curation, text: YamlText, path: Path) -> Iterator[Fault]:
+def _named_faults(curation: Curation, text: YamlText, file: str) -> Iterator[Fault]:
     labels: dict[str, int] = {}
     for index, entry in enumerate(curation.sources):
-        place = _place(text, ("sources", index), path)
+        place = _place(text, ("sources", index), file)
         for key, what, remedy in _source_faults(entry):
-            yield Fault(_place(text, ("sources", index, *key), path), what, remedy)
+            yield Fault(_place(text, ("sources", index, *key), file), what, remedy)
         if entry.label in labels:
             yield Fault(place, f"two sources are called {entry.label!r}", "give one of them another `name`")
         labels[entry.label] = index
     seen: set[str] = set()
     for index, step in enumerate(curation.steps):
-        place = _place(text, ("steps", index), path)
+        place = _place(text, ("steps", index), file)
         try:
             name, keys = _named(step)
         except RecipeError as error:
@@ -121,7 +126,7 @@ def _named_faults(curation: Curation, text: YamlText, path: Path) -> Iterator[Fa
             for at, what, remedy in explain(error, keys):
                 is_key = what.startswith(UNKNOWN) and len(at) == 1
                 near = did_you_mean(str(at[0]), step_class(name).model_fields) if is_key else ""
-                yield Fault(_place(text, ("steps", index, name, *at), path), f"{name}: {what}{near}", remedy)
+                yield Fault(_place(text, ("steps", index, name, *at), file), f"{name}: {what}{near}", remedy)
         if name in seen:
             yield Fault(place, f"the step {name} is there twice", "keep one of the two")
         seen.add(name)
@@ -171,9 +176,9 @@ def _known(path: KeyPath) -> list[str]:
     return list(parts[path[0]].model_fields) if path[0] in parts else [*Curation.model_fields, *MIXING_KEYS]
 
 
-def _place(text: YamlText, path: KeyPath, file: Path) -> Place:
+def _place(text: YamlText, path: KeyPath, file: str) -> Place:
     for length in range(len(path), -1, -1):
         for places in (text.keys, text.places):
             if path[:length] in places:
                 return places[path[:length]]
-    return Place(file.name)
+    return Place(file)

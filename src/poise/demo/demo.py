@@ -1,46 +1,41 @@
 """The demo: curate -> cpt -> sft -> dpo -> evaluate -> report, through the same functions every command uses."""
 
 import json
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from poise import progress
-from poise.curate.curation import Curation
-from poise.curate.entry import SourceEntry
-from poise.curate.pipeline import curate
 from poise.demo.world import World, make_world
 from poise.errors import RunError
-from poise.evaluate.questions import load_questions
 from poise.examples import to_json
-from poise.recipe import load_recipe
-from poise.report.report import build_report
+from poise.pipeline.run import run_pipeline
 from poise.run import Run, write_whole
 from poise.train.model import quiet_libraries
-from poise.train.train import train
-from poise.workflow import Evidence, tell, told, write_evidence
 
 MARKER = "world.json"
-STAGES = ("cpt", "sft", "dpo")
+PIPELINE = "pipeline.yaml"
 RUINOUS_RATE = "2e-3"
 """Learning rate of `--break`: about a hundred times the sound one, a common slip from pretraining recipes."""
 
-SHARED = {
-    "chat_template": "zephyr",
-    "per_device_train_batch_size": 16,
-    "gradient_accumulation_steps": 1,
-    "max_length": 128,
-    "max_new_tokens": 24,
-    "logging_steps": 5,
-    "save_strategy": "no",
-    "use_cpu": True,
-}
-RECIPES: dict[str, dict[str, Any]] = {
-    "cpt": {"learning_rate": "2e-3", "max_steps": 300, "warmup_steps": 10, "per_device_train_batch_size": 12},
-    "sft": {"learning_rate": "1e-3", "max_steps": 400, "warmup_steps": 10},
-    "dpo": {"learning_rate": "3e-5", "max_steps": 60, "warmup_steps": 6, "beta": 0.1, "reference_cache": False},
-}
+LINES = """\
+out: {folder}
+model: {base}
+questions: {questions}
+train: {{chat_template: zephyr, max_length: 128, max_new_tokens: 24, per_device_train_batch_size: 16, use_cpu: true,
+        logging_steps: 5, save_strategy: "no", reference_cache: false, seed: {seed}}}
+stages:
+- curate: {{sources: [{{path: {raw}}}], steps: [exact: {{key: row}}, decontaminate: {{benchmarks: [
+    {{name: questions, path: {questions}}}]}}]}}
+- cpt: {{learning_rate: 2e-3, max_steps: 300, warmup_steps: 10, per_device_train_batch_size: 12}}
+- sft: {{learning_rate: 1e-3, max_steps: 400, warmup_steps: 10}}
+- dpo: {{learning_rate: {rate}, max_steps: 60, warmup_steps: 6, beta: 0.1}}
+- evaluate
+"""
+"""The whole road, as `poise run` takes it. Curation removes copies and rows that give the test away, of which 20 and 10
+were planted."""
 
 
 def run_demo(folder: Path, *, seed: int, ruin: bool) -> dict[str, Any]:
@@ -50,17 +45,14 @@ def run_demo(folder: Path, *, seed: int, ruin: bool) -> dict[str, Any]:
     progress.say(f"poise demo · everything goes to {folder}/ · no network, no GPU needed")
     world = make_world(seed)
     _write_world(world, folder)
-    _curate(folder)
     _make_base_model(folder, seed)
-    for verb in STAGES:
-        _write_recipe(verb, folder, seed, ruin)
-        recipe = load_recipe(verb, folder / "recipes" / f"{verb}.yaml")
-        run = Run(folder / verb)
-        train(recipe, run, overwrite=True, ask=Evidence(recipe, run))
-    result = _evaluate(folder)
+    file = folder / PIPELINE
+    write_whole(file, pipeline_text(folder, seed=seed, ruin=ruin))
+    result = run_pipeline(file)
+    result |= _scores(folder)
     result["seconds"] = round(time.monotonic() - started, 1)
     if not ruin:
-        progress.say(f"Next: poise mask {folder}/recipes/sft.yaml (what was trained) · poise demo --break (a lesson)")
+        progress.say(f"Next: poise run {file} sft.max_steps=100 (goes the same road with less) · poise demo --break")
     return result
 
 
@@ -94,19 +86,6 @@ def _turn(role: str, content: object) -> dict[str, str]:
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _curate(folder: Path) -> None:
-    """Remove copies and rows that give the test away; 20 and 10 of them were planted."""
-    for name in ("documents", "conversations", "pairs"):
-        questions = {"name": "questions", "path": str(folder / "questions.jsonl")}
-        curate(
-            Curation(
-                out=str(folder / "data" / name),
-                sources=(SourceEntry(path=str(folder / "raw" / f"{name}.jsonl"), on_bad_row="drop"),),
-                steps=({"exact": {"key": "row"}}, {"decontaminate": {"benchmarks": [questions]}}),
-            )
-        )
 
 
 def _make_base_model(folder: Path, seed: int) -> None:
@@ -152,47 +131,22 @@ def _train_tokenizer(folder: Path) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|pad|>")
 
 
-def _write_recipe(verb: str, folder: Path, seed: int, ruin: bool) -> None:
-    """Write the stage's recipe, which `poise <verb>` runs as it stands."""
-    before = {"cpt": folder / "base", "sft": folder / "cpt" / "model", "dpo": folder / "sft" / "model"}[verb]
-    rows = {"cpt": "documents", "sft": "conversations", "dpo": "pairs"}[verb]
-    values: dict[str, Any] = {
-        "model_name_or_path": str(before),
-        "dataset_name": str(folder / "data" / rows),
-        "questions": str(folder / "questions.jsonl"),
-        "output_dir": str(folder / verb),
-        **SHARED,
-        **RECIPES[verb],
-        "seed": seed,
-    }
-    if ruin and verb == "dpo":
-        values["learning_rate"] = RUINOUS_RATE
-    lines = "".join(f"{key}: {json.dumps(value) if not _is_rate(key) else value}\n" for key, value in values.items())
-    write_whole(folder / "recipes" / f"{verb}.yaml", lines)
+def pipeline_text(folder: Path, *, seed: int = 0, ruin: bool = False) -> str:
+    """Return the road through a folder."""
+    names = {"folder": folder, "base": folder / "base", "raw": folder / "raw", "questions": folder / "questions.jsonl"}
+    paths = {name: _plain(str(path)) for name, path in names.items()}
+    return LINES.format(**paths, seed=seed, rate=RUINOUS_RATE if ruin else "3e-5")
 
 
-def _is_rate(key: str) -> bool:
-    return key == "learning_rate"
+def _plain(text: str) -> str:
+    """Write text so that YAML reads it back, in quotes where it is no plain word."""
+    return text if re.fullmatch(r"[\w./-]+", text, re.ASCII) and not text.startswith("-") else json.dumps(text)
 
 
-def _evaluate(folder: Path) -> dict[str, Any]:
-    """Lay the untrained model, the SFT model and the DPO model side by side."""
-    questions = load_questions(folder / "questions.jsonl")
-    kept = {"before": ("cpt", "before"), "sft": ("sft", "after"), "dpo": ("dpo", "after")}
-    answers = {
-        label: Evidence(load_recipe(verb, folder / "recipes" / f"{verb}.yaml"), Run(folder / verb)).read(moment)
-        for label, (verb, moment) in kept.items()
-    }
-    evidence = write_evidence(folder, questions, answers)
-    report = folder / "report.html"
-    verdict = build_report([folder / verb for verb in STAGES], report, title="poise demo", evidence=folder)
-    tell(verdict)
-    progress.say(f"report: {report}")
-    steps = [line for line in Run(folder / "dpo").metrics() if "rewards/accuracies" in line]
-    scores = {each["name"]: each["scores"] for each in evidence["sets"]}
-    return {
-        **scores,
-        "reward_accuracy": steps[-1]["rewards/accuracies"],
-        **told(verdict),
-        "report": str(report),
-    }
+def _scores(folder: Path) -> dict[str, Any]:
+    """Return what the evaluation and the last reward curve say."""
+    (evaluated,) = folder.glob("*-evaluate")
+    (preferred,) = folder.glob("*-dpo")
+    scores = {each["name"]: each["scores"] for each in Run(evaluated).evidence()["sets"]}
+    steps = [line for line in Run(preferred).metrics() if "rewards/accuracies" in line]
+    return {**scores, "reward_accuracy": steps[-1]["rewards/accuracies"]}

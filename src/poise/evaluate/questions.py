@@ -85,6 +85,18 @@ def questions_from(
     return list(questions.values())
 
 
+def questions_of_samples(samples: Iterable[dict[str, Any]]) -> list[Question]:
+    """Return the unscored questions that a run has kept in samples.jsonl."""
+    questions: list[Question] = []
+    for sample in samples:
+        turns = sample["prompt"]
+        if turns[0]["role"] == "text":
+            questions.append(Question(sample["id"], sample["set"], text=turns[0]["content"]))
+        else:
+            questions.append(Question(sample["id"], sample["set"], tuple(_message(turn) for turn in turns)))
+    return questions
+
+
 def _ask(example: Example) -> Question:
     if isinstance(example, Document):
         return Question(example.id, "sample", text=" ".join(example.text.split(" ")[:12]))

@@ -89,8 +89,9 @@ def build_report(
 ) -> Verdict:
     """Write the report of one run, or of several that follow one another, to `out`.
 
-    Answers and scores come from the last run's folder, or from `evidence`: a folder that holds evidence.json and
-    samples.jsonl, or that evidence file. `evaluations` are folders of `poise evaluate`, shown as they are.
+    Answers and scores come from the last training's folder, or from `evidence`: a folder that holds evidence.json and
+    samples.jsonl, or that evidence file. Folders of curations and merges tell what they did, and decide nothing.
+    `evaluations` are folders of `poise evaluate`, shown as they are.
 
     Raises:
         RunError: no run was given, or a folder is not a readable run or evaluation.
@@ -100,8 +101,9 @@ def build_report(
     stages = [read_stage(run) for run in runs]
     if evidence is not None:
         scored, samples = read_evidence(evidence)
-        stages[-1] = replace(stages[-1], evidence=scored, samples=samples)
-    reached = verdict(stages)
+        last = stages.index(_judged(stages)[-1])
+        stages[last] = replace(stages[last], evidence=scored, samples=samples)
+    reached = verdict(_judged(stages))
     page = render(stages, reached, title, read_evaluations(evaluations))
     write_whole(out, page.translate(VISIBLE))
     return reached
@@ -109,7 +111,7 @@ def build_report(
 
 def render(stages: Sequence[Stage], reached: Verdict, title: str, evaluations: Sequence[Evaluation] = ()) -> str:
     """Return the page."""
-    last = stages[-1]
+    last = _judged(stages)[-1]
     sets = scored_sets(last.evidence, last.samples)
     templates = Environment(
         loader=PackageLoader("poise.report"),
@@ -129,8 +131,14 @@ def render(stages: Sequence[Stage], reached: Verdict, title: str, evaluations: S
         answers=choose_answers(last.samples, last.labels),
         scores=[_score_row(one, last.labels) for one in sets],
         evaluations=evaluations,
+        last=last,
         stages=[_view(stage) for stage in stages],
     )
+
+
+def _judged(stages: Sequence[Stage]) -> Sequence[Stage]:
+    """Return the trainings; all stages where nothing was trained."""
+    return [stage for stage in stages if stage.trains] or stages
 
 
 def _big_numbers(last: Stage, sets: Sequence[ScoredSet]) -> list[BigNumber]:

@@ -1,5 +1,6 @@
 """A Stage: what one Run folder says, read once into a value. Files that are missing read as empty."""
 
+import json
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -10,11 +11,13 @@ from poise.report.wording import is_number
 from poise.run import EVIDENCE, LEDGER, Run, read_lines
 
 DROPS_SHOWN = 12
+OTHERS = {"curate": "curation.json", "merge": "merge.json"}
+"""Stages that train nothing, and the file that says what they did."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of a pipeline, as its folder tells it."""
+    """One stage of a pipeline, as its folder tells it."""
 
     manifest: dict[str, Any]
     metrics: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -31,6 +34,11 @@ class Stage:
         return str(self.manifest.get("verb") or "run")
 
     @property
+    def trains(self) -> bool:
+        """Whether it trained a model."""
+        return self.name not in OTHERS
+
+    @property
     def labels(self) -> list[str]:
         """The models that answered, in order: those the evidence names, else those found in the samples."""
         named = [str(label) for label in self.evidence.get("labels") or []]
@@ -44,7 +52,10 @@ class Stage:
 
 
 def read_stage(folder: Path) -> Stage:
-    """Read a Run folder, or say why it cannot be read."""
+    """Read a Run folder, or one that a curation or a merge wrote; RunError says why it cannot be read."""
+    other = next((verb for verb, file in OTHERS.items() if (folder / file).is_file()), None)
+    if other is not None:
+        return _read_other(folder, other)
     run = Run.open(folder)
     recipe = folder / "recipe.resolved.yaml"
     try:
@@ -58,6 +69,15 @@ def read_stage(folder: Path) -> Stage:
             samples=run.samples(),
         )
     except (ValueError, KeyError) as error:
+        raise RunError(f"{folder} holds a file that cannot be read ({error!r}); restore or delete that file") from None
+
+
+def _read_other(folder: Path, verb: str) -> Stage:
+    """Read what made a dataset, or made one model of two: its manifest, and a curation's counts."""
+    try:
+        manifest = json.loads((folder / OTHERS[verb]).read_text())
+        return Stage(manifest={**manifest, "verb": verb}, ledger=Run(folder).ledger())
+    except (ValueError, TypeError) as error:
         raise RunError(f"{folder} holds a file that cannot be read ({error!r}); restore or delete that file") from None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from poise import progress
 from poise.report.scores import CLEAR_P, Change, ScoredSet, compare, scored_sets
 from poise.report.signals import displacement, signals, stopping, with_text
 from poise.report.stage import Stage
@@ -23,6 +24,16 @@ class Verdict:
     level: Level
     headline: str
     details: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the three keys every `--json` uses."""
+        return {"verdict": self.headline, "verdict_level": self.level, "verdict_details": list(self.details)}
+
+    def tell(self) -> None:
+        """Say it to the person waiting."""
+        progress.say(f"\n{self.headline}")
+        for detail in self.details:
+            progress.say(f"  {detail}")
 
 
 def verdict(stages: Sequence[Stage]) -> Verdict:

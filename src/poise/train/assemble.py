@@ -42,7 +42,7 @@ class Assembled:
 
 def assemble(recipe: Recipe, tokenizer: PreparedTokenizer, rendered: Rendered) -> Assembled:
     """Load the model, attach what is trained, and score the first rows both ways."""
-    hardware = _hardware(recipe)
+    hardware = hardware_of(recipe)
     set_seed(int(recipe.training["seed"]))
     policy = load_policy(recipe.model, hardware, tokenizer, Path(recipe.training["output_dir"]) / "base")
     scorer = Scorer(
@@ -63,7 +63,7 @@ def assemble(recipe: Recipe, tokenizer: PreparedTokenizer, rendered: Rendered) -
     return Assembled(scorer, hardware, policy.sha256, policy.base_sha256, notes, checked, budget)
 
 
-def _hardware(recipe: Recipe) -> Hardware:
+def hardware_of(recipe: Recipe) -> Hardware:
     """Leave bfloat16 to the hardware where the recipe does not say."""
     said = recipe.origins["bf16"].kind != "default"
     bf16 = bool(recipe.training["bf16"]) if said else None
