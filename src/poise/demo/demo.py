@@ -52,7 +52,8 @@ def run_demo(folder: Path, *, seed: int, ruin: bool) -> dict[str, Any]:
     result |= _scores(folder)
     result["seconds"] = round(time.monotonic() - started, 1)
     if not ruin:
-        progress.say(f"Next: poise run {file} sft.max_steps=100 (goes the same road with less) · poise demo --break")
+        row = f"poise mask {folder}/03-sft/recipe.resolved.yaml"
+        progress.say(f"Next: {row} (what was trained) · poise demo --break (a lesson)")
     return result
 
 

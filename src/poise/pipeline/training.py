@@ -118,7 +118,7 @@ def _reads(recipe: Recipe) -> tuple[Path, ...]:
 
 def _run(recipe: Recipe, folder: Path, resume: bool) -> dict[str, Any]:
     from poise.run import Run
-    from poise.train.trainer import newest_checkpoint
+    from poise.train.checkpoint import newest_checkpoint
     from poise.workflow import train_and_report
 
     run = Run(folder)
