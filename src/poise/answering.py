@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from poise.errors import RecipeError
+from poise.errors import InterruptedRun, RecipeError
 from poise.evaluate.endpoint import open_endpoint
 from poise.evaluate.engine import Engine, InProcess, Served
 from poise.evaluate.journal import Journal
@@ -77,10 +77,17 @@ def is_served(model: str) -> bool:
 
 @contextmanager
 def claimed(folder: Path) -> Generator[Path]:
-    """Keep others out of a folder while it is written: two evaluations in one would ask everything twice."""
+    """Keep others out of a folder while it is written: two evaluations in one would ask everything twice.
+
+    Raises:
+        ResourceError: another process writes to it.
+        InterruptedRun: Ctrl-C; what was answered until then is kept.
+    """
     run = Run(folder)
     run.lock()
     try:
         yield folder
+    except KeyboardInterrupt:
+        raise InterruptedRun(f"what was answered is kept in {folder}; the same command goes on") from None
     finally:
         run.unlock()

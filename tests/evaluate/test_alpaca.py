@@ -1,6 +1,7 @@
 """AlpacaEval: its published figures, its length control, both orders, and a judge's known habits."""
 
 import csv
+import hashlib
 import importlib.util
 import json
 import sys
@@ -235,6 +236,15 @@ def test_an_answer_cannot_speak_for_the_judge(tmp_path: Path) -> None:
     assert [role for role, _ in messages] == ["system", "user"]
     assert hostile in messages[1][1]
     assert messages[1][1].count("fair") == 1
+
+
+def test_the_judge_is_asked_in_alpaca_evals_words() -> None:
+    """The hash is of the messages that `make_prompts` and `prompt_to_chatml` of alpaca_eval 0.6.6 make of this."""
+    filled = {"{instruction}": "Say {hi}", "{output_1}": "first\nanswer", "{output_2}": "second"}
+    messages = alpaca._messages(alpaca.TEMPLATE.read_text(), filled)
+    assert hashlib.sha256(json.dumps(messages).encode()).hexdigest() == (
+        "87dbb92a1b769faae9bb6017e89aacfafc5a35bf64009ada9b272fb0a39ab480"
+    )
 
 
 def test_files_are_those_of_alpaca_eval(tmp_path: Path) -> None:

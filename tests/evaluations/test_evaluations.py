@@ -102,6 +102,22 @@ def test_a_judging_that_is_killed_goes_on_and_loses_and_repeats_nothing(files: l
     assert sum(times - 1 for times in habits.answered.values()) <= 4, "only what was on its way is asked again"
 
 
+def test_ctrl_c_keeps_what_was_answered_and_says_so(files: list[object], tmp_path: Path) -> None:
+    habits = judges.Habits(says=judges.longer_wins, logprobs=False, seconds=0.05)
+    with judges.serving(habits) as url:
+        words = [*map(str, files), "--judge", f"{url}#judge", "--concurrency", "2"]
+        command = [sys.executable, "-m", "poise", "evaluate", "alpaca", *words]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            next(line for line in process.stderr if "done=2/60" in line)
+            process.send_signal(signal.SIGINT)
+            told = process.stderr.read()
+    assert process.returncode == 75
+    assert "stopped: what was answered is kept" in told
+    assert "Traceback" not in told
+    assert len((tmp_path / "result" / "replies.jsonl").read_text().splitlines()) >= 3
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("point", range(30))
@@ -182,13 +198,15 @@ def test_models_are_laid_side_by_side_and_compared(base: Path, poise: Any, tmp_p
     with judges.serving(judges.Habits(says=right)) as url:
         code, out, err = poise(
             "evaluate", "generate", "--model", f"raw={base}", "--model", f"{url}#good", "--questions", file,
-            "--out", tmp_path / "g", "--max-new-tokens", 4, "--chat-template", "chatml", "--json",
+            "--out", tmp_path / "g", "--max-new-tokens", 4, "--chat-template", "chatml",
         )  # fmt: skip
     assert code == 0, err
     evidence = json.loads((tmp_path / "g" / "evidence.json").read_text())
     assert evidence["labels"] == ["raw", "good"]
     assert evidence["sets"][0]["counts"] == {"raw": 0, "good": 6}
-    raw, good = json.loads(out)["results"]
+    assert "0 and 1?\n  raw   " in out
+    assert "\n  good  1\n" in out
+    raw, good = (json.loads((tmp_path / "g" / name / "evaluation.json").read_text()) for name in ("raw", "good"))
     assert good["tables"][0]["lines"][0]["estimate"]["value"] == 100
     assert raw["tables"][1]["lines"][0]["name"] == "stop by themselves"
     code, out, _ = poise("compare", tmp_path / "g" / "raw", tmp_path / "g" / "good")

@@ -8,6 +8,8 @@ import click
 from poise.errors import RecipeError
 from poise.evaluations import _options as options
 
+SAMPLES_SHOWN, WIDEST = 3, 160
+"""Questions, and characters of an answer, shown in the terminal; samples.jsonl holds all."""
 PARAMETERS = [
     options.option(
         "--model", "models", multiple=True, required=True, metavar="[LABEL=]MODEL",
@@ -41,6 +43,7 @@ def run(
     from poise.evaluate.engine import answer_all
     from poise.evaluate.journal import Journal
     from poise.evaluate.questions import load_questions
+    from poise.run import Run
 
     asked = load_questions(questions)
     if len({question.id for question in asked}) < len(asked):
@@ -66,14 +69,26 @@ def run(
         from poise.workflow import write_evidence  # it imports torch, and a mistake should be told before that
 
         write_evidence(out, asked, answers)
-    return {"folder": str(out), "results": results}
+    return {"folder": str(out), "results": results, "samples": Run(out).samples()[:SAMPLES_SHOWN]}
 
 
 def told(result: dict[str, Any]) -> str:
-    """Show the tables of every model."""
+    """Show some answers side by side, then the tables of every model."""
     from poise.evaluate.result import told as tables
 
-    return "\n\n".join(tables(each) for each in result["results"])
+    shown = [line for sample in result["samples"] for line in _side_by_side(sample)]
+    return "\n".join([*shown, "\n\n".join(tables(each) for each in result["results"])])
+
+
+def _side_by_side(sample: dict[str, Any]) -> list[str]:
+    width = max(map(len, sample["answers"]))
+    answers = [f"  {label:<{width}}  {_short(given['text'])}" for label, given in sample["answers"].items()]
+    return [_short(sample["prompt"][-1]["content"]), *answers, ""]
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= WIDEST else line[: WIDEST - 1] + "…"
 
 
 def _labels(models: tuple[str, ...]) -> dict[str, str]:
