@@ -14,8 +14,6 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +23,18 @@ import pyarrow.parquet as pq
 from poise import __version__, progress
 from poise.curate import load as loading
 from poise.curate.arrow import compute as pc
+from poise.curate.code import code_sha256
 from poise.curate.curation import Curation, RayCluster
 from poise.curate.engine import Engine
 from poise.curate.rows import DROPS, Decisions, Rows, count_by
 from poise.curate.sampling import hold_out, sample_sources
+from poise.curate.step import PACKAGE as STEPS
 from poise.curate.write import publish, write_dataset
 from poise.errors import DataError
-from poise.run import Run, now, write_whole
+from poise.run import Run, file_sha256, now, write_whole
 
 STAGES = ".stages"
+SAMPLING = "poise.curate.sampling"
 FACTS = "stage.json"
 
 
@@ -63,9 +64,11 @@ class Workshop:
 
     path: Path
 
-    def stage(self, name: str, parts: Any, make: Callable[[Path], dict[str, Any]]) -> Stage:
-        """Return the stage whose inputs, code and keys are `parts`; make it where it is not there."""
-        key = hashlib.sha256(json.dumps([name, code_sha256(), parts], sort_keys=True, default=str).encode()).hexdigest()
+    def stage(self, name: str, parts: Any, code: Sequence[str], make: Callable[[Path], dict[str, Any]]) -> Stage:
+        """Return the stage whose inputs and keys are `parts` and whose modules are `code`; make a missing one."""
+        own = file_sha256(Path(__file__))
+        hashed = json.dumps([name, own, code_sha256(code), parts], sort_keys=True, default=str)
+        key = hashlib.sha256(hashed.encode()).hexdigest()
         final = self.path / f"{name}-{key[:16]}"
         if (final / FACTS).is_file():
             return Stage(name, key, final, json.loads((final / FACTS).read_text()), reused=True)
@@ -113,8 +116,9 @@ def _curate(curation: Curation, run: Run) -> dict[str, Any]:
     for name, parameters, decide in _decisions(curation):
         rows = Rows(engine, files, dropped, left, tuple(columns))
         parts = [parameters, [stage.key for stage in stages]]
+        code = [SAMPLING if name in ("hold_out", "sample") else f"{STEPS}.{name}"]
         stage = workshop.stage(
-            name, parts, lambda folder, rows=rows, decide=decide: _decided(folder, rows, decide(rows))
+            name, parts, code, lambda folder, rows=rows, decide=decide: _decided(folder, rows, decide(rows))
         )
         stages.append(stage)
         drops = stage.table("drops.parquet")
@@ -130,6 +134,7 @@ def _curate(curation: Curation, run: Run) -> dict[str, Any]:
     written = workshop.stage(
         "write",
         described,
+        ["poise.curate.write", *(f"{STEPS}.{name}" for name, _ in curation.named_steps()), *_catalogued(curation)],
         lambda folder: write_dataset(folder, curation, rows, [(s.name, s.path, s.facts) for s in stages]),
     )
     stages.append(written)
@@ -166,6 +171,7 @@ def _load_all(curation: Curation, workshop: Workshop) -> list[Stage]:
         stage = workshop.stage(
             f"load-{_plain(entry.label)}",
             parts,
+            ["poise.curate.load", *_catalogued(curation, entry.source)],
             lambda folder, entry=entry, order=order, files=files: {
                 **loading.load_source(entry, order, curation.seed, folder),
                 "files": files,
@@ -179,6 +185,12 @@ def _load_all(curation: Curation, workshop: Workshop) -> list[Stage]:
         )
         stages.append(stage)
     return stages
+
+
+def _catalogued(curation: Curation, *names: str | None) -> list[str]:
+    """List the catalog files of the sources with these names, or of all."""
+    wanted = names or [entry.source for entry in curation.sources]
+    return [f"poise.catalog.{name}" for name in wanted if name is not None]
 
 
 def _decisions(curation: Curation) -> list[tuple[str, Any, Callable[[Rows], Decisions]]]:
@@ -224,18 +236,3 @@ def _described(curation: Curation) -> dict[str, Any]:
 
 def _plain(label: str) -> str:
     return "".join(character if character.isalnum() or character in "-_." else "-" for character in label)
-
-
-@cache
-def code_sha256() -> str:
-    """Hash the code that stages run: a stage made by other code is made again."""
-    digest = hashlib.sha256()
-    for package in ("poise.curate", "poise.catalog", "poise.sources", "poise.batch"):
-        spec = find_spec(package)
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            for file in sorted(Path(folder).rglob("*.py")):
-                digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
-    for module in ("poise.examples", "poise.names"):
-        found = find_spec(module)
-        digest.update(Path(str(found.origin)).read_bytes() if found else b"")
-    return digest.hexdigest()
