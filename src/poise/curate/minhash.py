@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from poise import progress
 from poise.curate.texts import normalised
 
 Texts = Any
@@ -165,9 +166,12 @@ def signatures_in_order(
     found = np.empty((len(order), permutations), np.uint32)
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order))
-    for batch in (piece.slice(start, SIGNED_ROWS) for piece in texts for start in range(0, len(piece), SIGNED_ROWS)):
-        now, places = places[: len(batch)], places[len(batch) :]
-        found[now] = signatures(batch, permutations=permutations, **keys)
+    batches = (piece.slice(start, SIGNED_ROWS) for piece in texts for start in range(0, len(piece), SIGNED_ROWS))
+    with progress.stage("sign", len(order)) as shown:
+        for batch in batches:
+            now, places = places[: len(batch)], places[len(batch) :]
+            found[now] = signatures(batch, permutations=permutations, **keys)
+            shown.advance(shown.done + len(batch))
     return found
 
 
@@ -202,13 +206,15 @@ def verified(pairs: Pairs, texts: Texts, *, ngram: int = 3, threshold: float = 0
     part = np.cumsum(np.diff(byte_offsets(texts))[rows]) // PART_BYTES
     places = np.searchsorted(rows, pairs)
     similarity = np.empty(len(pairs))
-    for one in np.unique(part):
-        of_one = _ngram_sets(texts.take(pa.array(rows[part == one])), ngram)
-        for other in np.unique(part[places[part[places[:, 0]] == one, 1]]):
-            of_other = of_one if other == one else _ngram_sets(texts.take(pa.array(rows[part == other])), ngram)
-            here = np.flatnonzero((part[places] == (one, other)).all(axis=1))
-            within = places[here] - np.searchsorted(part, (one, other))
-            similarity[here] = _jaccard(of_one, of_other, within)
+    with progress.stage("compare pairs", len(pairs)) as shown:
+        for one in np.unique(part):
+            of_one = _ngram_sets(texts.take(pa.array(rows[part == one])), ngram)
+            for other in np.unique(part[places[part[places[:, 0]] == one, 1]]):
+                of_other = of_one if other == one else _ngram_sets(texts.take(pa.array(rows[part == other])), ngram)
+                here = np.flatnonzero((part[places] == (one, other)).all(axis=1))
+                within = places[here] - np.searchsorted(part, (one, other))
+                similarity[here] = _jaccard(of_one, of_other, within)
+                shown.advance(shown.done + len(here))
     alike = similarity >= threshold
     return pairs[alike], similarity[alike]
 
