@@ -266,8 +266,13 @@ def test_answers_are_joined_by_instruction(tmp_path: Path) -> None:
     assert [pair.output for pair in alpaca.pair_up(baseline, outputs)] == ["mine 0", "mine 1", "mine 2"]
     with pytest.raises(DataError, match="1 of 3 instructions have no answer, the first: '1'"):
         alpaca.pair_up(baseline, outputs[:2])
-    with pytest.raises(DataError, match="asks something twice"):
-        alpaca.pair_up([*baseline, *baseline], outputs)
+    twice = alpaca.pair_up(
+        [*baseline, {**baseline[0], "output": "base 0 again"}], [*outputs, {**outputs[1], "output": "more"}]
+    )
+    assert [(pair.baseline, pair.output) for pair in (twice[0], twice[3])] == [
+        ("base 0", "mine 0"), ("base 0 again", "more"),
+    ]  # fmt: skip
+    assert len({pair.name for pair in twice}) == 4
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ File formats are alpaca_eval's. An evaluation set and a model's answers are list
 
 and `annotations.json` holds, per instruction, both outputs and the preference: 1 the baseline's, 2 the model's, 1.5
 neither. alpaca_eval shows each pair once, in an order drawn by the instruction; here every pair is shown in both
-orders, so that a judge that likes the first place cancels out, and the preference is their mean.
+orders, so that a judge that likes the first place cancels out, and the preference is their mean. The judge prompt is
+alpaca_eval's own (Apache-2.0), unchanged.
 """
 
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,8 @@ class Pair:
     baseline: str
     output: str
     dataset: str = ""
+    name: str = ""
+    """By which two models' items are compared."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,14 @@ def read_outputs(path: Path) -> list[dict[str, str]]:
 
 
 def pair_up(baseline: Sequence[dict[str, str]], outputs: Sequence[dict[str, str]]) -> list[Pair]:
-    """Join answers to the evaluation set by instruction; DataError where one has no answer, or two."""
-    if len({row["instruction"] for row in baseline}) < len(baseline):
-        raise DataError("the evaluation set asks something twice\n    why:    answers are joined by their instruction")
-    answers = {row["instruction"]: row["output"] for row in outputs}
-    lacking = [row["instruction"] for row in baseline if row["instruction"] not in answers]
+    """Join answers to the evaluation set by instruction, never by place; one that is asked twice by its occurrence.
+
+    Raises:
+        DataError: an instruction of the set has no answer.
+    """
+    answers = dict(zip(_names(outputs), (row["output"] for row in outputs), strict=True))
+    named = list(zip(_names(baseline), baseline, strict=True))
+    lacking = [row["instruction"] for name, row in named if name not in answers]
     if lacking:
         raise DataError(
             f"{len(lacking)} of {len(baseline)} instructions have no answer, the first: {lacking[0][:80]!r}\n"
@@ -101,8 +108,7 @@ def pair_up(baseline: Sequence[dict[str, str]], outputs: Sequence[dict[str, str]
             "    to do:  answer them, or leave them out of the evaluation set"
         )
     return [
-        Pair(row["instruction"], row["output"], answers[row["instruction"]], row.get("dataset") or "")
-        for row in baseline
+        Pair(row["instruction"], row["output"], answers[name], row.get("dataset") or "", name) for name, row in named
     ]
 
 
@@ -111,8 +117,8 @@ def answer_instructions(
 ) -> list[Answer]:
     """Answer every instruction of an evaluation set, greedily."""
     questions = [
-        Question(content_key(row["instruction"])[:16], "alpaca", (Message("user", row["instruction"]),))
-        for row in baseline
+        Question(name, "alpaca", (Message("user", row["instruction"]),))
+        for name, row in zip(_names(baseline), baseline, strict=True)
     ]
     return answer_all(engine, questions, Sampling(max_new_tokens), journal, f"ask {engine.name}")
 
@@ -228,8 +234,8 @@ def items(pairs: Sequence[Pair], verdicts: Sequence[Verdict], judged_by: Sequenc
     return [
         Item(
             "alpaca",
-            content_key(pair.instruction)[:16],
-            content_key(pair.instruction)[:16],
+            pair.name,
+            pair.name,
             content_key([pair.instruction, pair.baseline, judged_by]),
             verdict.preference,
         )
@@ -298,6 +304,17 @@ def _fill(content: str, filled: dict[str, str]) -> str:
 
 def _orders(pair: Pair) -> tuple[tuple[str, str], tuple[str, str]]:
     return (pair.baseline, pair.output), (pair.output, pair.baseline)
+
+
+def _names(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Name each row by its instruction, the second of equal ones apart from the first."""
+    seen: Counter[str] = Counter()
+    names: list[str] = []
+    for row in rows:
+        name = content_key(row["instruction"])[:16]
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return names
 
 
 def _discrete(value: float) -> float:
