@@ -48,7 +48,7 @@ class SourceEntry(BaseModel):
     """A column of the raw rows; `count` and `fraction` keep its shares."""
     held_out: bool = False
     """Whether all of it goes to the test split, as a published test split should: its rows win over equal ones, and
-    every row that asks one of its questions is dropped."""
+    every row that begins with one of its questions is dropped."""
     repeat: float = Field(default=1.0, gt=0)
     """Write each row so many times; 2.5 is twice, and a third time for half of them."""
 
