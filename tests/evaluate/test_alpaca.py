@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from poise.errors import DataError
-from poise.evaluate import alpaca, length_control
+from poise.evaluate import alpaca, alpaca_files, length_control
 from poise.evaluate.endpoint import open_endpoint
 from poise.evaluate.journal import Journal
 from poise.evaluate.judge import Judge, open_judge
@@ -254,8 +254,8 @@ def test_files_are_those_of_alpaca_eval(tmp_path: Path) -> None:
     assert [row["preference"] for row in rows] == [1.5, None]
     assert {"instruction", "output_1", "generator_1", "output_2", "generator_2", "annotator"} <= rows[0].keys()
     baseline = [{"instruction": "task 0", "output": "word", "dataset": "koala"}]
-    alpaca.write_outputs(tmp_path / "o.json", "mine", baseline, ["said"])
-    assert alpaca.read_outputs(tmp_path / "o.json") == [
+    alpaca_files.write_outputs(tmp_path / "o.json", "mine", baseline, ["said"])
+    assert alpaca_files.read_outputs(tmp_path / "o.json") == [
         {"dataset": "koala", "instruction": "task 0", "output": "said", "generator": "mine"}
     ]
 
@@ -281,4 +281,4 @@ def test_answers_are_joined_by_instruction(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_answers_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(DataError, match=r"x\.json"):
-        alpaca.read_outputs(tmp_path / "x.json")
+        alpaca_files.read_outputs(tmp_path / "x.json")

@@ -3,13 +3,14 @@
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from poise.errors import DataError
-from poise.evaluate import mtbench
+from poise.evaluate import mtbench, mtbench_files
 from poise.evaluate.answer import Answer, Sampling
 from poise.evaluate.endpoint import open_endpoint
 from poise.evaluate.journal import Journal
@@ -118,7 +119,7 @@ def test_a_grade_is_read_as_fastchat_does_and_one_out_of_range_is_none(judgment:
 
 
 @pytest.fixture
-def benchmark(tmp_path: Path) -> mtbench.Benchmark:
+def benchmark(tmp_path: Path) -> mtbench_files.Benchmark:
     """Three questions and the four prompts of grading."""
     folder = tmp_path / "data"
     folder.mkdir()
@@ -145,7 +146,7 @@ def benchmark(tmp_path: Path) -> mtbench.Benchmark:
         [{"name": name, "system_prompt": about, "prompt_template": text} for name, about, text in prompts],
     )
     write(folder / "reference-gpt-4.jsonl", references)
-    return mtbench.read_benchmark(folder)
+    return mtbench_files.read_benchmark(folder)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -174,7 +175,7 @@ class Echo:
 
 
 def test_both_turns_are_asked_at_the_temperature_of_their_category(
-    benchmark: mtbench.Benchmark, tmp_path: Path
+    benchmark: mtbench_files.Benchmark, tmp_path: Path
 ) -> None:
     engine, journal = Echo(), Journal(tmp_path / "answers.jsonl")
     answers = mtbench.answer_questions(engine, benchmark.questions, journal, max_new_tokens=8)
@@ -189,7 +190,7 @@ def test_both_turns_are_asked_at_the_temperature_of_their_category(
 
 
 def judge_all(
-    benchmark: mtbench.Benchmark, tmp_path: Path, says: Any, repeats: int = 1, **habits: Any
+    benchmark: mtbench_files.Benchmark, tmp_path: Path, says: Any, repeats: int = 1, **habits: Any
 ) -> tuple[Any, list[mtbench.Judgment]]:
     made = judges.Habits(says=says, **habits)
     with judges.serving(made) as url:
@@ -200,7 +201,7 @@ def judge_all(
 
 @pytest.mark.allow_hosts(["127.0.0.1"])
 def test_each_turn_is_graded_with_its_prompt_and_references_only_where_they_guide(
-    benchmark: mtbench.Benchmark, tmp_path: Path
+    benchmark: mtbench_files.Benchmark, tmp_path: Path
 ) -> None:
     habits, judgments = judge_all(benchmark, tmp_path, judges.always("[[6]]"))
     prompts = {(each.question.id, each.turn): (each.prompt_name, each.user_prompt) for each in judgments}
@@ -218,7 +219,7 @@ def test_each_turn_is_graded_with_its_prompt_and_references_only_where_they_guid
 
 @pytest.mark.allow_hosts(["127.0.0.1"])
 def test_a_judgment_without_a_grade_is_counted_bounded_and_in_no_mean(
-    benchmark: mtbench.Benchmark, tmp_path: Path
+    benchmark: mtbench_files.Benchmark, tmp_path: Path
 ) -> None:
     def says(prompt: str) -> str:
         return "no idea" if prompt == "Q Write. A w1" else "[[4]]" if "R " in prompt else "[[7]]"
@@ -236,7 +237,7 @@ def test_a_judgment_without_a_grade_is_counted_bounded_and_in_no_mean(
 
 
 @pytest.mark.allow_hosts(["127.0.0.1"])
-def test_repeats_are_asked_anew_and_their_spread_is_told(benchmark: mtbench.Benchmark, tmp_path: Path) -> None:
+def test_repeats_are_asked_anew_and_their_spread_is_told(benchmark: mtbench_files.Benchmark, tmp_path: Path) -> None:
     grades = iter(range(100))
     habits, judgments = judge_all(benchmark, tmp_path, lambda prompt: f"[[{5 + next(grades) // 6}]]", repeats=3)
     assert len(habits.bodies) == 18
@@ -245,7 +246,7 @@ def test_repeats_are_asked_anew_and_their_spread_is_told(benchmark: mtbench.Benc
 
 
 @pytest.mark.allow_hosts(["127.0.0.1"])
-def test_files_are_fastchats(benchmark: mtbench.Benchmark, tmp_path: Path) -> None:
+def test_files_are_fastchats(benchmark: mtbench_files.Benchmark, tmp_path: Path) -> None:
     def refuses(body: dict[str, Any]) -> tuple[int, str] | None:
         return (400, "too long") if body["messages"][1]["content"] == "Q Write. A w1" else None
 
@@ -256,25 +257,36 @@ def test_files_are_fastchats(benchmark: mtbench.Benchmark, tmp_path: Path) -> No
     assert len(rows) == 5, "a refused request is no judgment"
     assert list(rows[0]) == ["question_id", "model", "judge", "user_prompt", "judgment", "score", "turn", "tstamp"]
     given = {id: [Answer(text, 1, True, None) for text in turns] for id, turns in ANSWERS.items()}
-    path = mtbench.write_answers(tmp_path, "org/mine", given)
+    path = mtbench_files.write_answers(tmp_path, "org/mine", given)
     assert path == tmp_path / "model_answer" / "org_mine.jsonl"
-    assert mtbench.read_answers(path) == ("org/mine", ANSWERS)
+    assert mtbench_files.read_answers(path) == ("org/mine", ANSWERS)
 
 
 def test_files_that_are_not_there_are_named_with_their_origin(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)question\.jsonl.*FastChat"):
-        mtbench.read_benchmark(tmp_path)
+        mtbench_files.read_benchmark(tmp_path)
 
 
-def test_a_guided_question_without_a_reference_is_refused(benchmark: mtbench.Benchmark, tmp_path: Path) -> None:
+def test_a_guided_question_without_a_reference_is_refused(benchmark: mtbench_files.Benchmark, tmp_path: Path) -> None:
     other = write(tmp_path / "r.jsonl", [{"question_id": 1, "choices": [{"index": 0, "turns": ["a", "b"]}]}])
     with pytest.raises(DataError, match=r"no reference answer for the questions \[111\]"):
-        mtbench.read_benchmark(tmp_path / "data", other)
+        mtbench_files.read_benchmark(tmp_path / "data", other)
+
+
+def test_prompts_that_are_missing_or_ask_for_more_are_told(benchmark: mtbench_files.Benchmark, tmp_path: Path) -> None:
+    prompts = {**benchmark.prompts, "single-v1": {**benchmark.prompts["single-v1"], "prompt_template": "{mood}"}}
+    other = replace(benchmark, prompts=prompts)
+    with pytest.raises(DataError, match="single-v1 asks for 'mood', which question 81 does not have"):
+        mtbench._judge_request(other, benchmark.questions[0], 1, 0, ["a", "b"])
+    file = tmp_path / "data" / "judge_prompts.jsonl"
+    file.write_text(file.read_text().split("\n", 1)[1])
+    with pytest.raises(DataError, match="has no prompt single-v1\n"):
+        mtbench_files.read_benchmark(tmp_path / "data")
 
 
 @needs_data
 def test_the_benchmarks_own_files_are_known(tmp_path: Path) -> None:
-    benchmark = mtbench.read_benchmark(FOLDER)
+    benchmark = mtbench_files.read_benchmark(FOLDER)
     assert len(benchmark.questions) == 80
     assert {len(each.turns) for each in benchmark.questions} == {2}
     assert sorted(benchmark.references) == list(range(101, 131))
@@ -286,4 +298,4 @@ def test_the_benchmarks_own_files_are_known(tmp_path: Path) -> None:
             assert "first {answer}" in request.messages[1][1]
     corrected = tmp_path / "corrected.jsonl"
     corrected.write_bytes((FOLDER / "reference-gpt-4.jsonl").read_bytes() + b"\n")
-    assert mtbench.read_benchmark(FOLDER, corrected).notes == []
+    assert mtbench_files.read_benchmark(FOLDER, corrected).notes == []

@@ -251,7 +251,11 @@ def test_a_judge_that_never_grades_makes_no_score(poise: Any, tmp_path: Path) ->
     data = tmp_path / "data"
     data.mkdir()
     write(data / "question.jsonl", [{"question_id": 1, "category": "writing", "turns": ["Ask"]}])
-    write(data / "judge_prompts.jsonl", [{"name": "single-v1", "system_prompt": "", "prompt_template": "{answer}"}])
+    names = [f"single-{guided}v1{turn}" for guided in ("", "math-") for turn in ("", "-multi-turn")]
+    write(
+        data / "judge_prompts.jsonl",
+        [{"name": name, "system_prompt": "", "prompt_template": "{answer}"} for name in names],
+    )
     write(data / "reference-gpt-4.jsonl", [{"question_id": 2, "choices": [{"turns": ["a", "b"]}]}])
     answers = write(tmp_path / "a.jsonl", [{"question_id": 1, "model_id": "mine", "choices": [{"turns": ["said"]}]}])
     with judges.serving(judges.Habits(says=judges.always("Very good!"))) as url:

@@ -1,19 +1,13 @@
 """AlpacaEval: which of two answers a judge prefers, a baseline's or the model's (Dubois et al. 2024, arXiv 2404.04475).
 
-File formats are alpaca_eval's. An evaluation set and a model's answers are lists of
-
-    {"instruction": "…", "output": "…", "generator": "gpt4_1106_preview", "dataset": "koala"}
-
-and `annotations.json` holds, per instruction, both outputs and the preference: 1 the baseline's, 2 the model's, 1.5
-neither. alpaca_eval shows each pair once, in an order drawn by the instruction; here every pair is shown in both
-orders, so that a judge that likes the first place cancels out, and the preference is their mean. The judge prompt is
-alpaca_eval's own (Apache-2.0), unchanged.
+alpaca_eval shows each pair once, in an order drawn by the instruction; here every pair is shown in both orders, so that
+a judge that likes the first place cancels out, and the preference is their mean. The judge prompt is alpaca_eval's own
+(Apache-2.0), unchanged.
 """
 
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from poise.errors import DataError
+from poise.evaluate.alpaca_files import names
 from poise.evaluate.answer import Answer, Sampling
 from poise.evaluate.engine import Engine, answer_all
 from poise.evaluate.journal import Journal, content_key
@@ -73,33 +68,14 @@ class Verdict:
         return round((self.baseline_first + self.model_first) / 2, 12)
 
 
-def read_outputs(path: Path) -> list[dict[str, str]]:
-    """Read a list of answers, JSON or JSON lines; every row has an instruction and an output."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in _lines(text)]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error})\n    to do:  give a JSON list, or JSON lines") from None
-    for number, row in enumerate(rows, start=1):
-        wanted = [row.get(key) for key in ("instruction", "output")] if isinstance(row, dict) else [None]
-        if not all(isinstance(value, str) for value in wanted):
-            raise DataError(
-                f"{path}: row {number} has no instruction and output\n"
-                '    to do:  write {"instruction": "…", "output": "…"}, as alpaca_eval does'
-            )
-    if not rows:
-        raise DataError(f"{path} holds no row")
-    return rows
-
-
 def pair_up(baseline: Sequence[dict[str, str]], outputs: Sequence[dict[str, str]]) -> list[Pair]:
     """Join answers to the evaluation set by instruction, never by place; one that is asked twice by its occurrence.
 
     Raises:
         DataError: an instruction of the set has no answer.
     """
-    answers = dict(zip(_names(outputs), (row["output"] for row in outputs), strict=True))
-    named = list(zip(_names(baseline), baseline, strict=True))
+    answers = dict(zip(names(outputs), (row["output"] for row in outputs), strict=True))
+    named = list(zip(names(baseline), baseline, strict=True))
     lacking = [row["instruction"] for name, row in named if name not in answers]
     if lacking:
         raise DataError(
@@ -118,7 +94,7 @@ def answer_instructions(
     """Answer every instruction of an evaluation set, greedily."""
     questions = [
         Question(name, "alpaca", (Message("user", row["instruction"]),))
-        for name, row in zip(_names(baseline), baseline, strict=True)
+        for name, row in zip(names(baseline), baseline, strict=True)
     ]
     return answer_all(engine, questions, Sampling(max_new_tokens), journal, f"ask {engine.name}")
 
@@ -266,15 +242,6 @@ def write_annotations(
     write_whole(path, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_outputs(path: Path, model: str, baseline: Sequence[dict[str, str]], outputs: Sequence[str]) -> None:
-    """Write alpaca_eval's `model_outputs.json`."""
-    rows = [
-        {"dataset": row.get("dataset") or "", "instruction": row["instruction"], "output": output, "generator": model}
-        for row, output in zip(baseline, outputs, strict=True)
-    ]
-    write_whole(path, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
-
-
 def _request(judge: Judge, template: str, instruction: str, first: str, second: str) -> Request:
     settings: dict[str, Any] = {"max_tokens": VERDICT_TOKENS, "temperature": 0}
     if judge.gives_logprobs:
@@ -306,24 +273,9 @@ def _orders(pair: Pair) -> tuple[tuple[str, str], tuple[str, str]]:
     return (pair.baseline, pair.output), (pair.output, pair.baseline)
 
 
-def _names(rows: Sequence[dict[str, str]]) -> list[str]:
-    """Name each row by its instruction, the second of equal ones apart from the first."""
-    seen: Counter[str] = Counter()
-    names: list[str] = []
-    for row in rows:
-        name = content_key(row["instruction"])[:16]
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
-    return names
-
-
 def _discrete(value: float) -> float:
     return 1.0 if value > 0.5 else 0.5 if value == 0.5 else 0.0
 
 
 def _extra_length(pair: Pair) -> int:
     return len(pair.output) - len(pair.baseline)
-
-
-def _lines(text: str) -> list[str]:
-    return [line for line in text.split("\n") if line.strip()]

@@ -1,16 +1,9 @@
 """MT-Bench: 80 two-turn questions, each turn graded 1 to 10 by a judge (Zheng et al. 2023, arXiv 2306.05685).
 
-Protocol and file formats are those of FastChat's llm_judge (Apache-2.0), whose `question.jsonl`, `judge_prompts.jsonl`
-and `reference_answer/gpt-4.jsonl` are read as they are:
-
-    {"question_id": 81, "category": "writing", "turns": ["Compose …", "Rewrite …"]}
-    {"question_id": 81, "answer_id": "…", "model_id": "m", "choices": [{"index": 0, "turns": ["…", "…"]}], "tstamp": 0}
-    {"question_id": 81, "model": "m", "judge": ["gpt-4", "single-v1"], "user_prompt": "…", "judgment": "… [[7]]",
-     "score": 7, "turn": 1, "tstamp": 0.0}
+The protocol is that of FastChat's llm_judge: its temperatures by category, its prompts, its reading of a grade.
 """
 
 import ast
-import json
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -23,59 +16,34 @@ from poise.evaluate.answer import Answer, Sampling
 from poise.evaluate.engine import Engine, answer_all
 from poise.evaluate.journal import Journal, content_key
 from poise.evaluate.judge import Judge
+from poise.evaluate.mtbench_files import REFERENCE_GUIDED, Benchmark, TwoTurns, file_name, write_rows
 from poise.evaluate.questions import Question
 from poise.evaluate.result import Item, Line, Table
 from poise.evaluate.server import Reply, Request, without_reasoning
 from poise.evaluate.statistics import mean, worst_case
 from poise.examples import Message
-from poise.run import file_sha256, write_whole
 
 TEMPERATURES = {
     "writing": 0.7, "roleplay": 0.7, "extraction": 0.0, "math": 0.0, "coding": 0.0, "reasoning": 0.0, "stem": 0.1,
     "humanities": 0.1,
 }  # fmt: skip
 OTHER_TEMPERATURE = 0.7
-REFERENCE_GUIDED = ("math", "reasoning", "coding")
 JUDGE_TOKENS = 2048
 LOWEST, HIGHEST = 1, 10
 SCORE = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
 UNPARSED = -1
 """What FastChat writes for a judgment without a score; it is left out of every mean."""
-QUESTIONS_SHA256 = "119565adbab82227089cefdb44c8d7e2cf04dc0a0ec233634c82e7d4e2a944f7"
-REFERENCES_SHA256 = "f957a5bc977badb66885ec970e6cd08527845780313f0995764260e5777b9b3f"
-REPORTED_WRONG = (104, 105, 109, 111, 113, 114, 120, 122, 124, 125, 126, 128, 130)
-"""Questions whose reference answers are reported wrong (FastChat's pull request 3158)."""
-FILES = ("question.jsonl", "judge_prompts.jsonl", "reference-gpt-4.jsonl")
-ORIGIN = "https://raw.githubusercontent.com/lm-sys/FastChat/main/fastchat/llm_judge/data/"
 
 
-@dataclass(frozen=True)
-class TwoTurns:
-    """One question."""
-
-    id: int
-    category: str
-    turns: tuple[str, ...]
-
-    @property
-    def temperature(self) -> float:
-        """At which it is answered."""
-        return TEMPERATURES.get(self.category, OTHER_TEMPERATURE)
+def temperature(question: TwoTurns) -> float:
+    """Return the temperature at which a question is answered."""
+    return TEMPERATURES.get(question.category, OTHER_TEMPERATURE)
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """Questions, judge prompts by name, reference answers by question."""
-
-    questions: list[TwoTurns]
-    prompts: dict[str, dict[str, Any]]
-    references: dict[int, list[str]]
-    notes: list[str]
-
-    def prompt_name(self, question: TwoTurns, turn: int) -> str:
-        """Name the judge prompt of a turn."""
-        guided = "math-" if question.category in REFERENCE_GUIDED else ""
-        return f"single-{guided}v1" + ("-multi-turn" if turn == 2 else "")
+def prompt_name(question: TwoTurns, turn: int) -> str:
+    """Name the judge prompt of a turn."""
+    guided = "math-" if question.category in REFERENCE_GUIDED else ""
+    return f"single-{guided}v1" + ("-multi-turn" if turn == 2 else "")
 
 
 @dataclass(frozen=True)
@@ -89,29 +57,6 @@ class Judgment:
     user_prompt: str
     reply: Reply
     score: float
-
-
-def read_benchmark(folder: Path, references: Path | None = None) -> Benchmark:
-    """Read FastChat's files, and other reference answers where a file of them is named."""
-    found = [_find(folder, name) for name in FILES[: 2 if references else 3]]
-    questions = [_question(row) for row in _rows(found[0], ("question_id", "category", "turns"))]
-    prompts = {row["name"]: row for row in _rows(found[1], ("name", "system_prompt", "prompt_template"))}
-    answers = {
-        int(row["question_id"]): list(row["choices"][0]["turns"])
-        for row in _rows(references or found[2], ("question_id", "choices"))
-    }
-    lacking = [each.id for each in questions if each.category in REFERENCE_GUIDED and each.id not in answers]
-    if lacking:
-        raise DataError(f"no reference answer for the questions {lacking}\n    to do:  add them to the references")
-    notes: list[str] = []
-    if file_sha256(found[0]) != QUESTIONS_SHA256:
-        notes.append(f"{found[0].name} is not MT-Bench's own: scores compare only with others of this file")
-    if references is None and file_sha256(found[2]) == REFERENCES_SHA256:
-        notes.append(
-            f"the reference answers of {len(REPORTED_WRONG)} of the 30 reference-guided questions are reported wrong "
-            f"({', '.join(map(str, REPORTED_WRONG))}); --references takes corrected ones"
-        )
-    return Benchmark(questions, prompts, answers, notes)
 
 
 def answer_questions(
@@ -156,7 +101,7 @@ def judge_answers(
             question,
             turn,
             repeat,
-            benchmark.prompt_name(question, turn),
+            prompt_name(question, turn),
             request.messages[-1][1],
             reply,
             parse_score(without_reasoning(reply).text),
@@ -231,22 +176,6 @@ def printout(rows: Iterable[dict[str, Any]]) -> str:
     return "".join(blocks)
 
 
-def write_answers(folder: Path, model: str, answers: dict[int, list[Answer]]) -> Path:
-    """Write `model_answer/MODEL.jsonl`."""
-    path = folder / "model_answer" / f"{file_name(model)}.jsonl"
-    rows = [
-        {
-            "question_id": question,
-            "answer_id": content_key([model, question, [each.text for each in turns]])[:22],
-            "model_id": model,
-            "choices": [{"index": 0, "turns": [each.text for each in turns]}],
-            "tstamp": time.time(),
-        }
-        for question, turns in sorted(answers.items())
-    ]
-    return _write_rows(path, rows)
-
-
 def write_judgments(folder: Path, model: str, judge: str, judgments: Sequence[Judgment]) -> list[dict[str, Any]]:
     """Write `model_judgment/JUDGE_single.jsonl`; refused requests are no judgments and are not in it."""
     rows = [
@@ -263,19 +192,8 @@ def write_judgments(folder: Path, model: str, judge: str, judgments: Sequence[Ju
         for each in judgments
         if not each.reply.error
     ]
-    _write_rows(folder / "model_judgment" / f"{file_name(judge)}_single.jsonl", rows)
+    write_rows(folder / "model_judgment" / f"{file_name(judge)}_single.jsonl", rows)
     return rows
-
-
-def read_answers(path: Path) -> tuple[str, dict[int, list[str]]]:
-    """Read an answer file of FastChat's format: the model's name, and the turns of each question."""
-    rows = _rows(path, ("question_id", "choices", "model_id"))
-    return str(rows[0]["model_id"]), {int(row["question_id"]): list(row["choices"][0]["turns"]) for row in rows}
-
-
-def file_name(model: str) -> str:
-    """Return a model's name as the name of a file."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", model).strip("._") or "model"
 
 
 def _ask(
@@ -289,10 +207,10 @@ def _ask(
     """Ask one turn of every question, those of one temperature together."""
     answers: dict[int, Answer] = {}
     turn = "second turn" if before else "first turn"
-    for temperature in sorted({question.temperature for question in questions}):
-        asked = [question for question in questions if question.temperature == temperature]
+    for degree in sorted({temperature(question) for question in questions}):
+        asked = [question for question in questions if temperature(question) == degree]
         prompts = [Question(f"{each.id}-{turn}", each.category, _messages(each, before)) for each in asked]
-        given = answer_all(engine, prompts, Sampling(max_new_tokens, temperature, seed), journal, turn)
+        given = answer_all(engine, prompts, Sampling(max_new_tokens, degree, seed), journal, turn)
         answers |= {question.id: one for question, one in zip(asked, given, strict=True)}
     return answers
 
@@ -306,7 +224,7 @@ def _messages(question: TwoTurns, before: dict[int, Answer]) -> tuple[Message, .
 
 def _judge_request(benchmark: Benchmark, question: TwoTurns, turn: int, repeat: int, answers: Sequence[str]) -> Request:
     """Fill the judge prompt of a turn; braces in answers stay what they are."""
-    prompt = benchmark.prompts[benchmark.prompt_name(question, turn)]
+    prompt = benchmark.prompts[prompt_name(question, turn)]
     if turn == 1:
         filled = {"question": question.turns[0], "answer": answers[0]}
     else:
@@ -316,7 +234,14 @@ def _judge_request(benchmark: Benchmark, question: TwoTurns, turn: int, repeat: 
         }  # fmt: skip
     if question.category in REFERENCE_GUIDED:
         filled |= {f"ref_answer_{number}": text for number, text in enumerate(benchmark.references[question.id], 1)}
-    messages = (("system", prompt["system_prompt"]), ("user", prompt["prompt_template"].format(**filled)))
+    try:
+        text = prompt["prompt_template"].format(**filled)
+    except (KeyError, IndexError, ValueError) as error:
+        raise DataError(
+            f"the judge prompt {prompt['name']} asks for {error}, which question {question.id} does not have\n"
+            "    to do:  take FastChat's judge_prompts.jsonl, and references with both turns"
+        ) from None
+    messages = (("system", prompt["system_prompt"]), ("user", text))
     return Request(messages, (("max_tokens", JUDGE_TOKENS), ("temperature", 0)), repeat)
 
 
@@ -331,45 +256,3 @@ def _line(name: str, judgments: Sequence[Judgment]) -> Line | None:
 
 def _mean(scores: Sequence[float]) -> float | None:
     return sum(scores) / len(scores) if scores else None
-
-
-def _question(row: dict[str, Any]) -> TwoTurns:
-    return TwoTurns(int(row["question_id"]), str(row["category"]), tuple(map(str, row["turns"])))
-
-
-def _find(folder: Path, name: str) -> Path:
-    other = folder / "reference_answer" / "gpt-4.jsonl"
-    for path in (folder / name, *([other] if name.startswith("reference") else [])):
-        if path.is_file():
-            return path
-    raise DataError(
-        f"{folder} holds no {name}\n"
-        "    why:    MT-Bench's questions and judge prompts are FastChat's (Apache-2.0) and do not ship with poise\n"
-        f"    to do:  put mt_bench/question.jsonl, judge_prompts.jsonl and mt_bench/reference_answer/gpt-4.jsonl (as "
-        f"reference-gpt-4.jsonl) there, from {ORIGIN}"
-    )
-
-
-def _rows(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Read JSON lines that all hold some keys; DataError names the first that does not."""
-    if not path.is_file():
-        raise DataError(f"there is no file {path}\n    to do:  check the path")
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(_lines(path), start=1):
-        try:
-            row = json.loads(line)
-            rows.append({**row, **{key: row[key] for key in keys}})
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}:{number}: no row with {', '.join(keys)} ({error!r})") from None
-    if not rows:
-        raise DataError(f"{path} holds no row")
-    return rows
-
-
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-
-
-def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
-    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path

@@ -43,20 +43,20 @@ def run(
     """Answer, judge in both orders, write; returns what `--json` prints."""
     options.exactly_one({"--model": model, "--outputs": outputs}, "answers")
     from poise.answering import claimed, open_engine, open_server
-    from poise.evaluate import alpaca
+    from poise.evaluate import alpaca, alpaca_files
     from poise.evaluate.journal import Journal
     from poise.evaluate.judge import open_judge, require_any, warn_of_itself
     from poise.evaluate.length_control import read_calibration
-    from poise.evaluate.mtbench import file_name
+    from poise.evaluate.mtbench_files import file_name
     from poise.evaluate.result import Result
     from poise.run import file_sha256
 
-    baseline = alpaca.read_outputs(eval_set)
+    baseline = alpaca_files.read_outputs(eval_set)
     table_of_gamed = read_calibration(calibration) if calibration else None
     if table_of_gamed is not None:
         alpaca.check_calibrated(baseline, table_of_gamed)
     given: list[Answer] = []
-    rows = alpaca.read_outputs(outputs) if outputs else []
+    rows = alpaca_files.read_outputs(outputs) if outputs else []
     name = str(model) if model else rows[0].get("generator") or str(outputs)
     folder = out or Path("evaluations") / "alpaca" / file_name(name)
     with claimed(folder):
@@ -73,8 +73,8 @@ def run(
             )
             name = engine.name
             given = alpaca.answer_instructions(engine, baseline, Journal(folder / "answers.jsonl"), max_new_tokens)
-            alpaca.write_outputs(folder / "model_outputs.json", name, baseline, [each.text for each in given])
-            rows = alpaca.read_outputs(folder / "model_outputs.json")
+            alpaca_files.write_outputs(folder / "model_outputs.json", name, baseline, [each.text for each in given])
+            rows = alpaca_files.read_outputs(folder / "model_outputs.json")
         pairs = alpaca.pair_up(baseline, rows)
         template = prompt or alpaca.TEMPLATE
         verdicts = alpaca.judge_pairs(grader, pairs, template.read_text(encoding="utf-8"))

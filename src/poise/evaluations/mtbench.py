@@ -7,7 +7,7 @@ from poise.evaluations import _options as options
 
 if TYPE_CHECKING:
     from poise.evaluate.answer import Answer
-    from poise.evaluate.mtbench import Benchmark
+    from poise.evaluate.mtbench_files import Benchmark
 
 PARAMETERS = [
     options.option("--model", metavar="MODEL", help="A folder, a Hub id, or URL#NAME on a server."),
@@ -38,18 +38,18 @@ def run(
     """Answer, grade, write; returns what `--json` prints."""
     options.exactly_one({"--model": model, "--answers": answers}, "answers")
     from poise.answering import claimed, open_engine, open_server
-    from poise.evaluate import mtbench
+    from poise.evaluate import mtbench, mtbench_files
     from poise.evaluate.judge import open_judge, require_any, warn_of_itself
     from poise.evaluate.result import Result
     from poise.run import file_sha256, write_whole
 
-    benchmark = mtbench.read_benchmark(data, references)
+    benchmark = mtbench_files.read_benchmark(data, references)
     given: dict[int, list[Answer]] = {}
     if answers is not None:
-        name, texts = mtbench.read_answers(answers)
+        name, texts = mtbench_files.read_answers(answers)
     else:
         name, texts = str(model), {}
-    folder = out or Path("evaluations") / "mtbench" / mtbench.file_name(name)
+    folder = out or Path("evaluations") / "mtbench" / mtbench_files.file_name(name)
     with claimed(folder):
         grader = open_judge(
             open_server(judge, folder, concurrency=concurrency, attempts=attempts), needs_logprobs=False
@@ -81,7 +81,7 @@ def run(
             judge=grader.identity(),
             notes=[*benchmark.notes, *warn_of_itself(grader, [name]), *options.notes_on(said), *_spread(judgments)],
             settings={
-                "prompts": file_sha256(data / mtbench.FILES[1]),
+                "prompts": file_sha256(data / mtbench_files.FILES[1]),
                 "references": str(references or "FastChat's"),
                 "repeats": repeats,
             },
@@ -99,12 +99,12 @@ def told(result: dict[str, Any]) -> str:
 
 
 def _answer(engine: Any, benchmark: "Benchmark", folder: Path, max_new_tokens: int) -> "dict[int, list[Answer]]":
-    from poise.evaluate import mtbench
+    from poise.evaluate import mtbench, mtbench_files
     from poise.evaluate.journal import Journal
 
     journal = Journal(folder / "answers.jsonl")
     given = mtbench.answer_questions(engine, benchmark.questions, journal, max_new_tokens=max_new_tokens)
-    mtbench.write_answers(folder, engine.name, given)
+    mtbench_files.write_answers(folder, engine.name, given)
     return given
 
 
