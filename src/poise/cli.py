@@ -90,6 +90,22 @@ def demo(ruin: bool, folder: Path, seed: int, as_json: bool) -> None:
     emit(as_json, lambda: run_demo(folder, seed=seed, ruin=ruin))
 
 
+@poise.command()
+@click.option("--from", "source", required=True, metavar="FILE", help="YAML, a script, or a command line in quotes.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write the recipe; on stdout by default.")
+@click.option("--verb", help="The objective, where the configuration does not tell it.")
+@json_option
+def init(source: str, out: Path | None, verb: str | None, as_json: bool) -> None:
+    """Turn a configuration of TRL, Axolotl, LLaMA-Factory, bagel or the alignment handbook into a recipe.
+
+    Says what it could not carry over, and what would have gone wrong.
+    """
+    from poise.translate.told import told
+    from poise.translate.translate import init as make
+
+    emit(as_json, lambda: make(source, out, verb), show=told)
+
+
 @poise.command(context_settings=PASS_ON)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="RECIPE [KEY=VALUE …]")
 @click.option("--verb", help="The objective; found from the recipe's folder name where it is not given.")
