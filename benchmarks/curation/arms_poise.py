@@ -1,4 +1,8 @@
-"""The arms of poise: a step on stored rows, both steps on them, and the whole road from the raw file to the dataset."""
+"""The arms of poise: a step on stored rows, both steps on them, and the whole road from the raw file to the dataset.
+
+The step `exact` groups rows by a key that is computed when they are loaded. `poise-keys` computes the key of every row
+again, from its text, and then does what the step does: all that bagel's loop does, and folding case and spacing.
+"""
 
 import json
 from importlib import import_module
@@ -46,11 +50,27 @@ def run(job: Job, engine: Any) -> Any:
     from poise.curate.rows import DROPS, Rows
     from poise.curate.step import load_step
 
+    if job.cell.arm == "poise-keys":
+        return _keys_and_losers(job, engine)
     files, drops = _files(job), DROPS.empty_table()
     for name in STEPS[job.cell.task, job.cell.arm]:
         rows = Rows(engine, files, drops.select(["id"]), job.cell.rows - len(drops))
         drops = pa.concat_tables([drops, load_step(name, {}).decide(rows).drops])
     return drops
+
+
+def _keys_and_losers(job: Job, engine: Any) -> Any:
+    import pyarrow as pa
+
+    from poise.curate.rows import exact_key, example_of, question_key, task_of
+    from poise.curate.steps.exact import losers
+
+    stored = engine.read(_files(job), ["id", "rank", "kind", "content"])
+    ids, kinds, contents = (stored[name].to_pylist() for name in ("id", "kind", "content"))
+    examples = map(example_of, kinds, contents)
+    keys = [exact_key(task_of(each), question_key(each) or row) for row, each in zip(ids, examples, strict=True)]
+    lost, kept = losers(stored.select(["rank"]).append_column("key", pa.array(keys, pa.binary(16))))
+    return pa.table({"id": lost, "other": kept})
 
 
 def _road(job: Job) -> Any:

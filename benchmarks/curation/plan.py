@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ARMS = {
-    "exact": ("poise", "poise-road", "bagel"),
+    "exact": ("poise", "poise-keys", "poise-road", "bagel"),
     "minhash": ("poise", "poise-after-exact", "poise-road", "datasketch", "text-dedup", "datatrove"),
 }
-"""`poise` is the step alone on stored rows, `poise-after-exact` both steps on them, `poise-road` all of load, exact,
-the step and write, from the raw file."""
+"""`poise` is the step alone on stored rows, `poise-keys` with the keys computed again that loading computed,
+`poise-after-exact` both steps on them, `poise-road` all of load, exact, the step and write, from the raw file."""
 PEERS = ("bagel", "datasketch", "text-dedup", "datatrove")
 SLOW = ("text-dedup", "datatrove")
 """Under 1,000 rows a second; they get --peer-rows."""

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield path
 
 
-@pytest.mark.parametrize("arm", ["poise", "poise-road"])
+@pytest.mark.parametrize("arm", ["poise", "poise-keys", "poise-road"])
 def test_poise_finds_every_planted_copy_that_is_exact_but_for_case_and_space(folder: Path, arm: str) -> None:
     result = measure(Job(Cell("exact", arm, ROWS), folder))
     assert result["kept"] == ROWS - 40 - 9

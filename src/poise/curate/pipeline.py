@@ -216,7 +216,7 @@ def _decided(folder: Path, rows: Rows, decisions: Decisions) -> dict[str, Any]:
     if decisions.columns is not None:
         pq.write_table(decisions.columns, folder / "columns.parquet", compression="zstd")
     after = Rows(rows.engine, rows.files, pa.concat_tables([rows.dropped, drops.select(["id"])]), 0)
-    left = len(after.stored())
+    left = len(after.stored("id"))
     if left != rows.count - len(drops):
         raise DataError(
             f"{rows.count:,} rows in, {len(drops):,} dropped, but {left:,} left: a step drops rows that are not there"

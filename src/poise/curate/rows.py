@@ -31,6 +31,9 @@ from poise.examples import (
     from_json,
 )
 
+KEY_BYTES = 16
+ID_IN_RANK = len("97 0000 ")
+"""Where the id begins in a rank."""
 ROWS = pa.schema(
     [
         ("id", pa.string()),  # source:content[-copy]; unique
@@ -42,7 +45,7 @@ ROWS = pa.schema(
         ("rank", pa.string()),  # the smallest of several equal rows is kept: confidence, order of sources, id
         ("question", pa.string()),  # hash of what is asked; the same in every form of one question
         ("opening", pa.string()),  # hash of what is asked before the first answer: rows of one prompt have the same
-        ("key", pa.binary()),  # hash of task and question: rows with the same one are exact duplicates
+        ("key", pa.binary(KEY_BYTES)),  # hash of task and question: rows with the same one are exact duplicates
         ("stratum", pa.string()),
         ("content", pa.string()),  # the Example as JSON, without source and lineage
     ]
@@ -50,7 +53,6 @@ ROWS = pa.schema(
 DROPS = pa.schema([("id", pa.string()), ("reason", pa.string()), ("evidence", pa.string()), ("other", pa.string())])
 """Decisions against rows; `other` is the row that was kept instead, or empty."""
 EVIDENCE_CHARACTERS = 200
-KEY_BYTES = 16
 CONTENT_FIELDS = {
     kind: sorted(field.name for field in fields(example) if field.name not in ("source", "lineage"))
     for kind, example in KINDS.items()
@@ -94,10 +96,11 @@ class Rows:
 
     def stored(self, *names: str) -> pa.Table:
         """Read small stored columns in this process, in no order that means anything."""
-        found = self.engine.read(self.files, list(dict.fromkeys(("id", *names))))
         if not len(self.dropped):
-            return found
-        return found.filter(pc.invert(pc.is_in(found["id"], value_set=self.dropped["id"].combine_chunks())))
+            return self.engine.read(self.files, names)
+        found = self.engine.read(self.files, list(dict.fromkeys(("id", *names))))
+        is_dropped = pc.is_in(found["id"], value_set=self.dropped["id"].combine_chunks())
+        return found.filter(pc.invert(is_dropped)).select(list(names))
 
     def table(self, *names: str) -> pa.Table:
         """Collect columns, sorted by id."""
@@ -166,10 +169,15 @@ def row_of(
         "rank": f"{99 - confidence:02d} {order:04d} {row_id}",
         "question": question,
         "opening": opening_key(example) or row_id,
-        "key": hashlib.blake2b(f"{task} {question}".encode(), digest_size=KEY_BYTES).digest(),
+        "key": exact_key(task, question),
         "stratum": stratum,
         "content": content,
     }
+
+
+def exact_key(task: str, question: str) -> bytes:
+    """Hash what exact duplicates have in common."""
+    return hashlib.blake2b(f"{task} {question}".encode(), digest_size=KEY_BYTES).digest()
 
 
 def task_of(example: Example) -> str:

@@ -14,9 +14,10 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from poise.curate.arrow import compute as pc
-from poise.curate.rows import DROPS, Decisions, Rows, example_of
+from poise.curate.rows import DROPS, ID_IN_RANK, KEY_BYTES, Decisions, Rows, exact_key, example_of
 from poise.curate.step import Step
 from poise.curate.texts import user_turns
 from poise.examples import Document, Example
@@ -37,35 +38,46 @@ class Exact(Step):
         return Decisions(pa.table([lost, reason, told, kept], schema=DROPS).sort_by("id"))
 
     def _keyed(self, rows: Rows) -> pa.Table:
-        """Return (id, rank, key)."""
+        """Return (rank, key)."""
         if self.key == "questions":
             return rows.stored("rank", "key")
         function = _bagel_keys if self.key == "bagel" else _row_keys
         frame = rows.frame("task", "kind", "rank", "content")
         frame = rows.engine.mapped(frame, function, ("task", "kind", "content"), "key")
-        return rows.engine.collect(frame.select("id", "rank", "key"))
+        found = rows.engine.collect(frame.select("rank", "key"))
+        keys = pa.py_buffer(bytes.fromhex("".join(found["key"].to_pylist())))
+        return pa.table(
+            {"rank": found["rank"], "key": pa.Array.from_buffers(pa.binary(KEY_BYTES), len(found), [None, keys])}
+        )
 
 
 def losers(keyed: pa.Table) -> tuple[pa.Array, pa.Array]:
     """Return the ids of the rows that have not the smallest rank of their key, and beside each who has."""
-    keyed = keyed.set_column(0, "id", keyed["id"].cast(pa.string()))
-    codes = keyed["key"].combine_chunks().dictionary_encode().indices.to_numpy()
-    shared = np.flatnonzero(np.bincount(codes)[codes] > 1) if len(codes) else codes
-    rivals = keyed.select(["id", "rank"]).take(pa.array(shared)).append_column("code", pa.array(codes[shared]))
-    rivals = rivals.sort_by([("code", "ascending"), ("rank", "ascending")]).combine_chunks()
-    code, ids = rivals["code"].to_numpy(), rivals["id"].combine_chunks()
-    follows = np.append(False, code[1:] == code[:-1])[: len(code)]
-    best = np.maximum.accumulate(np.where(follows, 0, np.arange(len(code))))
+    key = keyed["key"].combine_chunks()
+    halves = np.frombuffer(key.buffers()[1], np.uint64, 2 * len(key), KEY_BYTES * key.offset)[::2]
+    rivals = pa.table({"rank": keyed["rank"].cast(pa.string()), "key": key}).take(pa.array(_not_alone(halves)))
+    rivals = rivals.sort_by([("key", "ascending"), ("rank", "ascending")]).combine_chunks()
+    ids = pc.utf8_slice_codeunits(rivals["rank"].combine_chunks(), ID_IN_RANK)
+    same = pc.equal(rivals["key"].slice(1), rivals["key"].slice(0, max(0, len(ids) - 1)))
+    follows = np.append(False, same.to_numpy())[: len(ids)]
+    best = np.maximum.accumulate(np.where(follows, 0, np.arange(len(ids))))
     return ids.take(pa.array(np.flatnonzero(follows))), ids.take(pa.array(best[follows]))
 
 
+def _not_alone(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the rows whose hash another row has too."""
+    order = np.argsort(hashes, kind="stable")
+    same = np.append(np.append(False, hashes[order][1:] == hashes[order][:-1])[: len(order)], False)
+    return order[same[:-1] | same[1:]]
+
+
 def _row_keys(tasks: list[str], kinds: list[str], contents: list[str]) -> list[str | None]:
-    return [f"{task} {content}" for task, content in zip(tasks, contents, strict=True)]
+    return [exact_key(task, content).hex() for task, content in zip(tasks, contents, strict=True)]
 
 
 def _bagel_keys(tasks: list[str], kinds: list[str], contents: list[str]) -> list[str | None]:
     examples = map(example_of, kinds, contents)
-    return [f"{task} {bagel_key(example)}" for task, example in zip(tasks, examples, strict=True)]
+    return [exact_key(task, bagel_key(example)).hex() for task, example in zip(tasks, examples, strict=True)]
 
 
 def bagel_key(example: Example) -> str:
