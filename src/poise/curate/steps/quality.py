@@ -6,6 +6,7 @@ rejected answer. Of a document, whose text is no answer, only repetition, damage
 
 import unicodedata
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -30,7 +31,8 @@ class Quality(Judge):
     empty: bool = True
     """Drop rows whose last answer is missing, or only white space and punctuation."""
     repeated: bool = True
-    """Drop what repeats lines, sentences or words over the shares of MassiveText."""
+    """Drop documents that repeat lines, sentences or words over the shares of MassiveText; answers by lines, sentences,
+    loops, and words where most of them repeat, because a sound answer keeps to its terms."""
     damaged: bool = True
     """Drop mojibake, replacement and control characters, and HTML entities left over."""
     languages: tuple[str, ...] | None = None
@@ -59,7 +61,8 @@ class Quality(Judge):
             if reason := self._words(wanted):
                 return reason
             judges.append(self._refusal)
-        judges += [judge for judge, asked in ((damage_in, self.damaged), (repetition_in, self.repeated)) if asked]
+        repeats = partial(repetition_in, answer=not isinstance(example, Document))
+        judges += [judge for judge, asked in ((damage_in, self.damaged), (repeats, self.repeated)) if asked]
         told = (reason for judge in judges for answer in wanted if (reason := judge(answer)))
         return next(told, None) or self._language(example, wanted)
 
