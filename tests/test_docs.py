@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from poise import cli, errors
+from poise.codes import as_tables
 from poise.curate.benchmarks import BENCHMARKS
 from poise.curate.curation import Curation, load_curation
 from poise.curate.entry import SourceEntry
@@ -40,7 +41,8 @@ CURATION_PAGE = ROOT / "docs" / "curation.md"
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WRITTEN = re.compile(r"^cat > (\S+) <<'END'\n(.*?)^END\n", re.MULTILINE | re.DOTALL)
-WRITTEN_VERBS = ("compare", "curate", "demo", "evaluate", "look", "mask", "plan", "report", "run", "sources", "trace")
+WRITTEN_VERBS = ("check", "compare", "curate", "demo", "evaluate", "explain", "look", "mask", "plan", "report", "run",
+                 "sources", "trace")  # fmt: skip
 VERBS = [*names_in("poise.objectives"), *WRITTEN_VERBS]
 
 
@@ -371,6 +373,11 @@ def is_step(value: Any, name: str) -> bool:
 def defaults_of(model: type[BaseModel]) -> dict[str, Any]:
     fields = {key: "required" if each.is_required() else each.default for key, each in model.model_fields.items()}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+
+
+def test_the_preflight_page_lists_every_code() -> None:
+    """As `python -c "from poise.codes import as_tables; print(as_tables(), end='')"` prints them."""
+    assert (ROOT / "docs" / "preflight.md").read_text().split("\n## Codes\n")[1].endswith(f"\n{as_tables()}")
 
 
 def test_the_curation_page_names_every_benchmark() -> None:

@@ -29,6 +29,7 @@ OPTIONS = [
     "--row",
     "--no-data",
     "--probe",
+    "--all-rows",
     "--from",
     "--dry-run",
     "--help",
@@ -126,6 +127,49 @@ def plan(arguments: tuple[str, ...], verb: str | None, no_data: bool, probe: boo
         lambda: make_plan(path, overrides, verb=verb, with_data=not no_data, with_probe=probe),
         show=print_plan,
     )
+
+
+@poise.command(context_settings=PASS_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="RECIPE [KEY=VALUE …]")
+@click.option("--verb", help="The objective; found from the recipe's folder name where it is not given.")
+@click.option("--all-rows", is_flag=True, help="Render every row, not a sample of 2,000.")
+@json_option
+def check(arguments: tuple[str, ...], verb: str | None, all_rows: bool, as_json: bool) -> None:
+    """Say whether a recipe may run; exit 2 where it must not.
+
+    Learning rate, lengths, template, rows, pairs, memory, disk, trackers: errors, warnings and notes, each with a code.
+    """
+    from poise.check import check as check_recipe
+    from poise.check import print_check
+
+    path, overrides = split_arguments(arguments)
+    found: list[dict[str, Any]] = []
+
+    def work() -> dict[str, Any]:
+        found.append(check_recipe(path, overrides, verb=verb, all_rows=all_rows))
+        return found[0]
+
+    emit(as_json, work, show=print_check)
+    if not found[0]["ok"]:
+        sys.exit(2)
+
+
+@poise.command()
+@click.argument("code", required=False)
+@json_option
+def explain(code: str | None, as_json: bool) -> None:
+    """Say what a code such as W101 means; without one, list all."""
+    from poise.codes import CODES
+    from poise.codes import explain as explain_code
+    from poise.codes import told as told_in_full
+
+    if code is None:
+        listed = {each.code: each.title for each in CODES.values()}
+        show = "\n".join(f"{each}  {title}" for each, title in listed.items())
+        emit(as_json, lambda: {"codes": listed}, show=lambda _: click.echo(show))
+        return
+    entry = explain_code(code)
+    emit(as_json, lambda: entry.to_json(), show=lambda _: click.echo(told_in_full(entry)))
 
 
 @poise.command(context_settings=PASS_ON)

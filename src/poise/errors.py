@@ -11,24 +11,33 @@ class PoiseError(Exception):
     """Base of every error a user can cause or must act upon."""
 
     exit_code = 1
+    code = ""
+    """What `poise explain` can say more about."""
+
+    def __init__(self, message: str = "", *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code or self.code
 
 
 class RecipeError(PoiseError):
     """The recipe or the command line is wrong; nothing was started."""
 
     exit_code = 2
+    code = "E001"
 
 
 class DataError(PoiseError):
     """A data file or row is wrong; nothing was trained."""
 
     exit_code = 2
+    code = "E002"
 
 
 class ModelError(PoiseError):
     """The model or tokenizer cannot do what the recipe asks."""
 
     exit_code = 2
+    code = "E003"
 
 
 class DivergenceError(PoiseError):
@@ -47,6 +56,7 @@ class RunError(PoiseError):
     """The run folder does not allow what was asked."""
 
     exit_code = 2
+    code = "E004"
 
 
 class InterruptedRun(PoiseError):  # noqa: N818 - not an error: the run was saved and can go on

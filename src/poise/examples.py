@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from typing import Any, ClassVar, Literal, cast
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -118,6 +119,15 @@ def content_id(example: Example) -> str:
     del content["source"], content["lineage"]
     canonical = json.dumps([example.kind, content], ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def asked(example: Example) -> Any:
+    """Return what two Examples share when they answer the same question: the prompt, or a document itself."""
+    if isinstance(example, PreferencePair | LabeledConversation | RankedAnswers):
+        return example.prompt
+    if isinstance(example, Conversation):
+        return tuple(takewhile(lambda message: message.role != "assistant", example.messages))
+    return example.id
 
 
 def to_json(example: Example) -> dict[str, Any]:

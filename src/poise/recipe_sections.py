@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from poise.codes import refuse_unknown
+
 
 def wrong(key: str, what: str, remedy: str = "") -> PydanticCustomError:
     """Return the error of a check over several keys, to be shown at `key`."""
@@ -296,6 +298,8 @@ class PoiseSection(Section):
     """What Weights & Biases is told, where `report_to` names it; its environment variables win."""
     wandb_entity: str | None = None
     wandb_run_group: str | None = None
+    ignore: Annotated[list[str], AfterValidator(refuse_unknown)] = []
+    """Codes of warnings and errors that are meant; `poise explain` lists them, and those that cannot be ignored."""
 
 
 def _mixture_part(entry: DatasetEntry) -> DatasetPart:

@@ -13,7 +13,7 @@ A row may name a template of its own; the tokenizer must have been prepared for 
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Literal, cast
@@ -58,6 +58,8 @@ class Refusal:
 
     reason: str
     evidence: str = ""
+    size: tuple[int, int] | None = field(default=None, compare=False)
+    """Tokens of its longest sequence, and those that would be trained, of a row that is too long."""
 
 
 class Renderer:
@@ -267,7 +269,7 @@ class Renderer:
             row = self._row(example, draft_or_refusal, self._encode(self._draft_texts(draft_or_refusal)))
             if not _is_too_long(row):
                 return row
-        return Refusal("too long even without its history", cast(Refusal, row).evidence)
+        return replace(cast(Refusal, row), reason="too long even without its history")
 
     def _row(self, example: Example, draft: "_Draft", encoded: "_Encoded") -> Row | Refusal:
         segments: list[Segment] = []
@@ -290,9 +292,11 @@ class Renderer:
         longest = max(row.sequence_lengths())
         prompt = int(np.argmax(np.concatenate([segment.trained for segment in row.segments])))
         if self.max_prompt_length is not None and prompt > self.max_prompt_length:
-            return Refusal(TOO_LONG, f"prompt of {prompt:,} tokens > {self.max_prompt_length:,}")
+            evidence = f"prompt of {prompt:,} tokens > {self.max_prompt_length:,}"
+            return Refusal(TOO_LONG, evidence, (longest, row.trained_tokens))
         if self.max_length is not None and longest > self.max_length:
-            return Refusal(TOO_LONG, f"{longest:,} tokens > {self.max_length:,}")
+            evidence = f"{longest:,} tokens > {self.max_length:,}"
+            return Refusal(TOO_LONG, evidence, (longest, row.trained_tokens))
         if isinstance(example, PreferencePair) and np.array_equal(row.segments[1].ids, row.segments[2].ids):
             return Refusal("chosen equals rejected", f"the same {len(row.segments[1]):,} tokens")
         if isinstance(example, RankedAnswers) and not row.pairs:

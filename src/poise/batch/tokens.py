@@ -62,6 +62,8 @@ class PreparedTokenizer:
     """What was decided and why, a sentence each, for the log."""
     others: "Mapping[str, PreparedTokenizer]" = field(default_factory=dict[str, "PreparedTokenizer"])
     """By name, what rows are rendered with that ask for another template."""
+    own_template: str | None = None
+    """The template the tokenizer came with."""
 
 
 def prepare_tokenizer(
@@ -76,6 +78,7 @@ def prepare_tokenizer(
     are shipped names that rows ask for. Raises RecipeError for a template that is unknown, broken, or prompts the model
     with other text than it trains on.
     """
+    own_template = tokenizer.get_chat_template() if tokenizer.chat_template else None
     given_eos = eos_token or cast("str | None", tokenizer.eos_token)
     main = _Preparation(tokenizer)
     main.settle(chat_template, eos_token)
@@ -90,7 +93,7 @@ def prepare_tokenizer(
     for work in works.values():
         work.take_tokens(main)
     prepared = {name: work.prepared(work.stop_ids) for name, work in works.items() if work is not main}
-    return replace(main.prepared(stop_ids), others=prepared)
+    return replace(main.prepared(stop_ids), others=prepared, own_template=own_template)
 
 
 def render_text(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], generation: bool = False) -> str:
@@ -308,13 +311,15 @@ def _probe_messages(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mes
         raise RecipeError(
             f"chat_template: it fails on one question and one answer: {error}\n"
             "    why:    every row is rendered with it\n"
-            "    to do:  mend the template, or name a shipped one: " + ", ".join(shipped_templates())
+            "    to do:  mend the template, or name a shipped one: " + ", ".join(shipped_templates()),
+            code="E302",
         ) from error
     if messages[-1].role == "assistant" and _mark(1) not in text:
         raise RecipeError(
             "chat_template: it leaves out the assistant's answer\n"
             "    why:    there would be nothing to train on\n"
-            "    to do:  mend the template, or name a shipped one: " + ", ".join(shipped_templates())
+            "    to do:  mend the template, or name a shipped one: " + ", ".join(shipped_templates()),
+            code="E302",
         )
     return text
 
@@ -329,7 +334,7 @@ def _check_generation_prompt(tokenizer: "PreTrainedTokenizerBase", notes: list[s
     )
     text = next((text for text in texts if text.startswith(prompt)), None)
     if text is None:
-        raise RecipeError(_disagreement(prompt, texts[0]))
+        raise RecipeError(_disagreement(prompt, texts[0]), code="E301")
     glue = re.split(f"[{_mark(1)}{_mark(2)}]", text[len(prompt) :])[0]
     if glue.strip():
         notes.append(f"the generation prompt ends before {glue!r}: the model learns to write that itself")

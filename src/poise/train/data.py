@@ -1,12 +1,11 @@
 """From a recipe's data section to rendered rows: load, mix, split, render, and account for every row."""
 
 import hashlib
-import itertools
 import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,8 @@ from poise.batch.pack import joined, pack
 from poise.batch.render import Refusal, Renderer
 from poise.batch.row import Row, without_mismatched
 from poise.errors import DataError
-from poise.examples import (
-    KINDS,
-    OWN_TEMPLATE,
-    Conversation,
-    Document,
-    Example,
-    LabeledConversation,
-    PreferencePair,
-    RankedAnswers,
-    template_of,
-)
+from poise.examples import KINDS, OWN_TEMPLATE, Document, Example, RankedAnswers, asked, template_of
+from poise.preflight.known import Length
 from poise.recipe_sections import DataSection, DatasetPart
 from poise.run import Drop, file_sha256
 from poise.sources import SourceSpec, load
@@ -65,6 +55,10 @@ class Rendered:
     drops: list[Drop]
     notes: list[str] = field(default_factory=list)
     """What is worth knowing of them."""
+    lengths: list[Length] = field(default_factory=list[Length])
+    """Of every Example to train on that could be rendered, too long or not, before packing."""
+    tried: int = 0
+    """Examples to train on that were rendered, whatever became of them."""
 
     def facts(self) -> dict[str, Any]:
         """Return the manifest's `data` block: sizes, hash and a histogram of sequence lengths."""
@@ -100,18 +94,32 @@ def load_examples(section: DataSection, kinds: Sequence[str], verb: str) -> Load
     return loaded
 
 
+def sample_of(loaded: Loaded, at_most: int, seed: int) -> Loaded:
+    """Return at most so many of the rows on each side, in their order."""
+    chance = random.Random(seed)
+
+    def some(examples: list[Example]) -> list[Example]:
+        if len(examples) <= at_most:
+            return examples
+        return [examples[index] for index in sorted(chance.sample(range(len(examples)), at_most))]
+
+    return replace(loaded, train=some(loaded.train), held_out=some(loaded.held_out))
+
+
 def render(loaded: Loaded, renderer: Renderer, section: DataSection, objective: Objective, verb: str) -> Rendered:
     """Turn Examples into the rows an objective learns from; a refused Example becomes a drop with its reason."""
     drops: list[Drop] = []
-    train = list(_rows(loaded.train, renderer, drops, "render"))
-    held_out = list(_rows(loaded.held_out, renderer, drops, "render held-out"))
+    lengths: list[Length] = []
+    train = list(_rows(loaded.train, renderer, drops, "render", lengths))
+    held_out = list(_rows(loaded.held_out, renderer, drops, "render held-out", []))
     if not train:
         reasons = Counter(drop.reason for drop in [*loaded.drops, *drops])
         told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common()) or "the sources are empty"
         raise DataError(
             f"no row is left to train on ({told})\n"
             "    why:    a run on nothing would save the model it started from\n"
-            "    to do:  raise max_length, set overlong=truncate_prompt, or look at the source files"
+            "    to do:  raise max_length, set overlong=truncate_prompt, or look at the source files",
+            code="E402",
         )
     notes = [
         *_template_note(loaded.train, renderer.prepared.template_name),
@@ -122,7 +130,7 @@ def render(loaded: Loaded, renderer: Renderer, section: DataSection, objective: 
         train, held_out = (with_mismatched(rows, section.max_length) for rows in (train, held_out))
     if objective.unit == "tokens" and (section.packing or verb == "cpt"):
         train = [joined(group) for group in pack(_cut(train), section.max_length)]
-    return Rendered(train, held_out, drops, notes)
+    return Rendered(train, held_out, drops, notes, lengths, len(loaded.train))
 
 
 def templates_of(examples: Iterable[Example]) -> list[str]:
@@ -178,7 +186,8 @@ def _load(source: DatasetPart, section: DataSection, kinds: Sequence[str], verb:
         raise DataError(
             f"{source.name}: {verb} trains on {' or '.join(NOUNS[kind] for kind in kinds)}, "
             f"but this source holds {NOUNS[wrong.kind]} ({wrong.place or 'first row'})\n"
-            "    to do:  use the verb for these rows, or name another source"
+            "    to do:  use the verb for these rows, or name another source",
+            code="E401",
         )
     return found.examples
 
@@ -197,7 +206,7 @@ def _hold_out(loaded: Loaded, size: float, chance: random.Random) -> None:
     """Split by prompt, so that a copy, or another answer to the same question, never stands on the other side."""
     groups: dict[Any, list[Example]] = {}
     for example in loaded.train:
-        groups.setdefault(_asked(example), []).append(example)
+        groups.setdefault(asked(example), []).append(example)
     rows = len(loaded.train)
     wanted = int(size) if size >= 1 else math.ceil(size * rows)
     if wanted >= rows > 0:
@@ -213,17 +222,8 @@ def _hold_out(loaded: Loaded, size: float, chance: random.Random) -> None:
         if len(groups[prompt]) <= wanted:
             held_out.add(prompt)
             wanted -= len(groups[prompt])
-    loaded.held_out += [example for example in loaded.train if _asked(example) in held_out]
-    loaded.train = [example for example in loaded.train if _asked(example) not in held_out]
-
-
-def _asked(example: Example) -> Any:
-    """Return what two Examples share when they answer the same question."""
-    if isinstance(example, PreferencePair | LabeledConversation | RankedAnswers):
-        return example.prompt
-    if isinstance(example, Conversation):
-        return tuple(itertools.takewhile(lambda message: message.role != "assistant", example.messages))
-    return example.id
+    loaded.held_out += [example for example in loaded.train if asked(example) in held_out]
+    loaded.train = [example for example in loaded.train if asked(example) not in held_out]
 
 
 def _drop(loaded: Loaded, examples: Iterable[Example], stage: str, reason: str) -> None:
@@ -234,14 +234,19 @@ def _as_drop(example: Example, stage: str, reason: str, evidence: str = "") -> D
     return Drop(stage, example.source, example.place, reason, example.id, evidence)
 
 
-def _rows(examples: Sequence[Example], renderer: Renderer, drops: list[Drop], stage_name: str) -> Iterable[Row]:
+def _rows(
+    examples: Sequence[Example], renderer: Renderer, drops: list[Drop], stage_name: str, lengths: list[Length]
+) -> Iterable[Row]:
     if not examples:
         return
     with progress.stage(stage_name, len(examples)) as stage:
         for done, (example, row) in enumerate(zip(examples, renderer.rows(examples), strict=True), start=1):
             if isinstance(row, Refusal):
                 drops.append(_as_drop(example, "render", row.reason, row.evidence))
+                if row.size:
+                    lengths.append(Length(example.id, example.place, *row.size, is_kept=False))
             else:
+                lengths.append(Length(row.id, row.place, max(row.sequence_lengths()), row.trained_tokens, is_kept=True))
                 yield row
             if done % 500 == 0 or done == len(examples):
                 stage.advance(done, dropped=len(drops))

@@ -10,7 +10,7 @@ from poise.batch.tokens import PreparedTokenizer, prepare_tokenizer
 from poise.errors import RunError
 from poise.recipe import Recipe
 from poise.run import Drop
-from poise.train.data import Loaded, Rendered, load_examples, render, templates_of
+from poise.train.data import Loaded, Rendered, load_examples, render, sample_of, templates_of
 from poise.train.model import load_tokenizer
 
 
@@ -28,12 +28,17 @@ class Prepared:
         """Every row that is not trained on."""
         return [*self.loaded.drops, *self.rendered.drops]
 
+    @property
+    def scale(self) -> float:
+        """Examples to train on for every one that was rendered: above 1 where only a sample was."""
+        return max(1.0, len(self.loaded.train) / max(1, self.rendered.tried))
+
     def optimizer_steps(self, recipe: Recipe, processes: int = 1) -> int:
         """Updates the run will make."""
         training = recipe.training
         if training.get("max_steps", -1) > 0:
             return int(training["max_steps"])
-        rows = -(-len(self.rendered.train) // processes)
+        rows = -(-round(len(self.rendered.train) * self.scale) // processes)
         return math.ceil(-(-rows // rows_per_step(recipe)) * float(training["num_train_epochs"]))
 
 
@@ -42,13 +47,17 @@ def rows_per_step(recipe: Recipe) -> int:
     return int(recipe.training["per_device_train_batch_size"] * recipe.training["gradient_accumulation_steps"])
 
 
-def prepare(recipe: Recipe) -> Prepared:
-    """Read and render the data; every complaint about it comes from here, before a model is loaded."""
+def prepare(recipe: Recipe, *, at_most: int | None = None) -> Prepared:
+    """Read and render the data; every complaint about it comes from here, before a model is loaded.
+
+    `at_most` rows of each side are rendered, a sample by the mix's seed; all are read.
+    """
     loaded = load_examples(recipe.data, recipe.objective.rows, recipe.verb)
     model, templates = recipe.model, templates_of([*loaded.train, *loaded.held_out])
     tokenizer = prepare_tokenizer(load_tokenizer(model), model.chat_template, model.eos_token, templates)
     renderer = Renderer(tokenizer, recipe.data.max_length, recipe.data.max_prompt_length, recipe.data.overlong)
-    return Prepared(loaded, render(loaded, renderer, recipe.data, recipe.objective, recipe.verb), renderer, tokenizer)
+    some = loaded if at_most is None else sample_of(loaded, at_most, recipe.data.mix_seed)
+    return Prepared(loaded, render(some, renderer, recipe.data, recipe.objective, recipe.verb), renderer, tokenizer)
 
 
 def row_at(prepared: Prepared, number: int) -> Row:

@@ -6,7 +6,7 @@ data -> rows -> model -> checks -> reference -> questions before -> training -> 
 import platform
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import torch
 from poise import __version__, progress
 from poise.batch.render import Renderer
 from poise.errors import DataError, InterruptedRun, PoiseError, ResourceError, StoppedElsewhere
+from poise.preflight.finding import Finding
+from poise.preflight.preflight import refuse
 from poise.recipe import Recipe
 from poise.run import Run, now, write_whole
 from poise.train import processes
@@ -26,6 +28,7 @@ from poise.train.forecast import forecast_run
 from poise.train.loop import make_trainer, run_loop
 from poise.train.memory import told_plainly
 from poise.train.model import parameter_counts, quiet_libraries, save_model
+from poise.train.preflight import examine, recorded, tell
 from poise.train.prepare import prepare
 from poise.train.processes import agreed, is_main, main_alone, together
 from poise.train.reference import Reference
@@ -101,10 +104,13 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
         f"data: {counts['in']:,} rows in, {counts['used']:,} used, {sum(counts['dropped'].values()):,} dropped · "
         f"{facts['tokens']:,} tokens, {facts['trained_tokens'] / facts['tokens']:.0%} trained on"
     )
+    findings = main_alone(lambda: examine(recipe, prepared, processes=processes.count(), rows_sha256=facts["sha256"]))
+    main_alone(lambda: _judge(run, findings, recipe.poise.ignore))
     assembled = together(lambda: assemble(recipe, prepared.tokenizer, prepared.rendered))
     scorer, hardware, policy_sha256 = assembled.scorer, assembled.hardware, assembled.policy_sha256
     model = scorer.model
     notes = [*prepared.tokenizer.notes, *prepared.rendered.notes, *assembled.notes, assembled.checked]
+    notes = [note for note in notes if note not in {finding.what for finding in findings}]
     total, trainable = parameter_counts(model)
     progress.say(
         f"model: {recipe.model.model_name_or_path} · {total:,} parameters, {trainable:,} trained "
@@ -142,6 +148,7 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
         "optimizer_steps": prepared.optimizer_steps(recipe, processes.count()),
         "notes": [
             *run.manifest.get("notes", []),
+            *(f"{each.code}: {each.what}" for each in findings if each.severity == "note"),
             *notes,
             *(reference.notes if isinstance(reference, Reference) else ()),
         ],
@@ -160,6 +167,13 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
         main_alone(lambda: ask("after", model, prepared.renderer, prepared.loaded))
     seconds = round(time.monotonic() - started, 3)
     main_alone(lambda: run.update_manifest(status="done", finished=now(), seconds=seconds))
+
+
+def _judge(run: Run, findings: Sequence[Finding], ignored: Sequence[str]) -> None:
+    """Tell what the preflight found and keep it with the run, then stop where an error is among it."""
+    tell(findings, ignored)
+    run.update_manifest(**recorded(findings, ignored))
+    refuse(findings, ignored)
 
 
 def _begin(recipe: Recipe, run: Run) -> None:
