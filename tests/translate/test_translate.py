@@ -119,7 +119,11 @@ def test_axolotl_dpo_with_qlora(tmp_path: Path) -> None:
     assert (recipe.training["save_strategy"], recipe.training["lr_scheduler_type"]) == ("epoch", "cosine")
     assert "got 'rex'" in lost(result)["theirs.yaml:20 lr_scheduler"]
     assert "poise has nothing" in lost(result)["quantize_moe_experts"]
-    for says in ("0.0005 is 100 times the 5e-06 of dpo with LoRA", "pad_token is <|end_of_text|>", "over 4096"):
+    for says in (
+        "0.0005 is 100 times the highest published for dpo with LoRA (5e-06)",
+        "pad_token is <|end_of_text|>",
+        "over 4096",
+    ):
         assert says in wrong(result)
     assert "verysecret" not in json.dumps(result)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from poise.dialects import FORCED, NO_EFFECT, REFUSED, RENAMED
 from poise.errors import RecipeError
+from poise.preflight.learning_rate import TOO_HIGH, published
 from poise.recipe import load_recipe
-from poise.recipe_defaults import LEARNING_RATES
 from poise.recipe_faults import show
 from poise.recipe_objective import objective_class
 from poise.recipe_sections import DataSection, ModelSection, PoiseSection
@@ -27,8 +27,6 @@ MARKS: tuple[tuple[Tool, tuple[str, ...]], ...] = (
     (trl.HANDBOOK, ("dataset_mixer", "datasets_mixer", "dataset_mixture", "preprocessing_num_workers")),
 )
 """Keys by which a tool's configuration is told; TRL's has none of them."""
-TOO_HIGH = 10
-"""Times the usual learning rate of an objective."""
 
 
 @dataclass(frozen=True)
@@ -186,14 +184,14 @@ def _blamed(error: str, settings: Mapping[str, Setting]) -> tuple[str, str]:
 def _rate_risk(verb: str, settings: Mapping[str, Setting]) -> Iterator[str]:
     rate = settings.get("learning_rate")
     tuning = "LoRA" if "use_peft" in settings and settings["use_peft"].value else "full"
-    usual = LEARNING_RATES.get((verb, tuning), LEARNING_RATES["dpo", tuning])
+    _, highest = published(verb, tuning, 0)
     try:
-        times = float(rate.value) / usual if rate else 0.0
+        times = float(rate.value) / highest if rate else 0.0
     except (TypeError, ValueError):
         return
     if times >= TOO_HIGH:
         method = "LoRA" if tuning == "LoRA" else "all weights trained"
-        what = f"{times:.0f} times the {usual:g} of {verb} with {method}"
+        what = f"{times:.3g} times the highest published for {verb} with {method} ({highest:g})"
         yield f"learning_rate {show(settings['learning_rate'].value)} is {what}: such a rate ruins a model"
 
 
