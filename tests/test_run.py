@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from poise.errors import ResourceError, RunError
 from poise.run import Drop, Run, file_sha256, now, read_lines, write_whole
+from poise.sealed import seal, stage
 
 
 def test_the_ledger_adds_up_by_source_and_reason(tmp_path: Path) -> None:
@@ -100,14 +101,27 @@ def test_clearing_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> N
     run.update_manifest(status="done")
     run.write_ledger(Counter(a=1), [])
     run.append_metrics({"step": 1})
-    for name in ("model", "checkpoints", "answers", "mine"):
+    for name in ("answers", "mine"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("")
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("model", "checkpoints/checkpoint-1"):
+        (stage(tmp_path) / "file").write_text("")
+        seal(next(tmp_path.glob(".staging-*")), tmp_path / name)
     (tmp_path / "notes.txt").write_text("")
     assert run.is_begun
     run.clear()
     assert not run.is_begun
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "notes.txt"]
+
+
+def test_clearing_leaves_checkpoints_and_models_of_others(tmp_path: Path) -> None:
+    for name in ("model", "checkpoints/checkpoint-1"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_text("")
+    Run(tmp_path).clear()
+    assert (tmp_path / "model" / "file").exists()
+    assert (tmp_path / "checkpoints" / "checkpoint-1" / "file").exists()
 
 
 def test_a_lock_is_given_free_and_taken_again(tmp_path: Path) -> None:

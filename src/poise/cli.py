@@ -35,6 +35,8 @@ OPTIONS = [
     "--help",
 ]
 """Of the commands that take recipe keys, where click leaves unknown ones alone."""
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES)
+"""What a disk says that cannot be written to."""
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": True}
 
 
@@ -404,13 +406,18 @@ def _training_command(verb: str) -> click.Command:
     @click.option("--overwrite", is_flag=True, help="Replace the run that output_dir holds.")
     @json_option
     def command(arguments: tuple[str, ...], resume: bool, overwrite: bool, as_json: bool) -> None:
-        from poise.recipe import load_recipe
+        from poise.recipe import load_recipe, output_folder
+        from poise.run import refuse_if_in_use
+        from poise.signals import stopping_at_once
 
         path, overrides = split_arguments(arguments)
-        recipe = load_recipe(verb, path, overrides)
-        from poise.workflow import train_and_report
+        with stopping_at_once():
+            if is_main_process():
+                refuse_if_in_use(output_folder(verb, path, overrides))
+            recipe = load_recipe(verb, path, overrides)
+            from poise.workflow import train_and_report
 
-        emit(as_json, lambda: train_and_report(recipe, resume=resume, overwrite=overwrite))
+            emit(as_json, lambda: train_and_report(recipe, resume=resume, overwrite=overwrite))
 
     first = _first_line(verb)
     name = first.split(" (")[0].split(":")[0]
@@ -492,12 +499,15 @@ def run_command() -> None:
         click.echo(error.format_message())
     except click.ClickException as error:
         _fail(error.format_message(), 2, debug)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (click.exceptions.Abort, KeyboardInterrupt) as end:
+        _fail_if_stopped(end, debug)
         _fail("at once; nothing was saved after the newest checkpoint", 130, debug)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in DISK:
             _fail(
-                f"{error.strerror}: {error.filename or 'while writing'}\n    to do:  free some space, then --resume",
+                f"{error.strerror}: {error.filename or 'while writing'}\n"
+                "    why:    the disk is full, failing or not writable; what was whole before is untouched\n"
+                "    to do:  make room or see to the disk, then the same command with --resume",
                 4,
                 debug,
             )
@@ -512,6 +522,15 @@ def run_command() -> None:
             1,
             debug,
         )
+
+
+def _fail_if_stopped(end: BaseException, debug: bool) -> None:
+    """End with the message and code of a signal that came outside the training loop; click wraps what it raised."""
+    from poise.signals import StoppedAtOnce
+
+    for error in (end, end.__cause__, end.__context__):
+        if isinstance(error, StoppedAtOnce):
+            _fail(str(error), error.exit_code, debug)
 
 
 def _end_quietly(code: int) -> NoReturn:

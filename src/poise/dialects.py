@@ -118,6 +118,8 @@ FORCED: dict[str, tuple[bool, str]] = {
         False,
         "code from a model's repository would run with all your rights; the model must be one that transformers knows",
     ),
+    "enable_jit_checkpoint": (False, "SIGTERM and Ctrl-C always save a checkpoint at the end of the step"),
+    "ignore_data_skip": (False, "a resumed run goes on with the next row"),
 }
 """Keys whose value poise decides, with the reason."""
 

@@ -136,6 +136,18 @@ def load_recipe(
     return recipe
 
 
+def output_folder(verb: str, path: Path | None, overrides: Sequence[str] = ()) -> Path:
+    """Return where a run would write, by a look at the keys alone, before anything that takes time is imported."""
+    draft = Draft(path)
+    if path is not None:
+        draft.add_file(read_recipe_file(path))
+    for override in overrides:
+        draft.add_override(override)
+    said = draft.settings.get("output_dir")
+    name = path.stem if path else ""
+    return Path(str(said.value if said else next(default_training(verb, "full", name))[1]))
+
+
 def _resolve(verb: str, draft: Draft) -> Recipe | None:
     """Build the recipe, or return None with the faults in the draft."""
     objective_class, verb = resolve_objective(verb, draft)

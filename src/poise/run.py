@@ -14,21 +14,22 @@ trackers/              what tensorboard and wandb wrote, where `report_to` names
 report.html            all of the above for a person
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from poise.errors import ResourceError, RunError
+from poise.holder import is_alive, myself
+from poise.sealed import discard, read_seal, sweep
 
 MANIFEST, LEDGER, METRICS, SAMPLES, EVIDENCE = (
     "manifest.json",
@@ -99,8 +100,24 @@ class Run:
             "report.html",
         ):
             (self.path / name).unlink(missing_ok=True)
-        for name in ("answers", "base", "checkpoints", "model", "trackers"):
+        for name in ("answers", "base", "trackers"):
             shutil.rmtree(self.path / name, ignore_errors=True)
+        for folder in (*(self.path / "checkpoints").glob("checkpoint-*"), self.path / "model"):
+            with contextlib.suppress(ValueError):  # without a seal it is not ours
+                read_seal(folder)
+                discard(folder)
+        self.sweep()
+        with contextlib.suppress(OSError):
+            (self.path / "checkpoints").rmdir()
+
+    def sweep(self) -> None:
+        """Clear what processes that were killed left half-written."""
+        for folder in (self.path, self.path / "checkpoints"):
+            sweep(folder)
+        for name in (MANIFEST, LEDGER, SAMPLES, EVIDENCE, ".lock", "ledger.json", "recipe.resolved.yaml"):
+            for staged in self.path.glob(f".{name}.*"):
+                if staged.name.removeprefix(f".{name}.").isdigit():
+                    staged.unlink(missing_ok=True)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -200,20 +217,39 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def refuse_if_in_use(folder: Path) -> None:
+    """Raise ResourceError, naming the holder, where another process writes into a run folder."""
+    lock = folder / ".lock"
+    holder = _holder(lock)
+    if is_alive(holder):
+        raise ResourceError(
+            f"{folder} is in use by process {holder['pid']} on {holder['host']}; "
+            "two runs in one folder would overwrite each other\n"
+            f"    to do:  choose another output_dir, or stop that run; if it is long gone, remove {lock}"
+        )
+
+
 def _claim(lock: Path) -> None:
-    mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": psutil.Process().create_time()}
+    with _one_at_a_time(lock.parent):
+        refuse_if_in_use(lock.parent)
+        write_whole(lock, json.dumps(myself()))
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Generator[None]:
+    """Let one process at a time look at a lock and claim it; where there is no flock, they may meet."""
     try:
-        with lock.open("x") as file:
-            json.dump(mine, file)
-    except FileExistsError:
-        holder = _holder(lock)
-        if _is_alive(holder):
-            raise ResourceError(
-                f"{lock.parent} is in use by process {holder['pid']} on {holder['host']}; "
-                "two runs in one folder would overwrite each other\n"
-                f"    to do:  choose another output_dir, or stop that run; if it is long gone, remove {lock}"
-            ) from None
-        write_whole(lock, json.dumps(mine))
+        import fcntl
+    except ImportError:
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems have none
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _holder(lock: Path) -> dict[str, Any]:
@@ -223,15 +259,3 @@ def _holder(lock: Path) -> dict[str, Any]:
         return {"pid": int(holder["pid"]), "host": str(holder["host"]), "since": float(holder["since"])}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _is_alive(holder: dict[str, Any]) -> bool:
-    """Whether the holder still runs. Its start time tells it from a later process of the same number."""
-    if not holder or holder["host"] != socket.gethostname():
-        return bool(holder)
-    try:
-        return abs(psutil.Process(holder["pid"]).create_time() - holder["since"]) < 1
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True

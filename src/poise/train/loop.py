@@ -1,16 +1,18 @@
 """The training loop of a run: the Trainer with its callbacks, and how it ends when a signal stops it."""
 
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, set_seed
 
 from poise.batch.score import Scorer
-from poise.errors import InterruptedRun
+from poise.errors import InterruptedRun, PoiseError
 from poise.recipe import Recipe
 from poise.run import Run
 from poise.train import processes
 from poise.train.arguments import training_arguments
+from poise.train.checkpoint import Checkpoint
 from poise.train.model import Hardware, save_model
 from poise.train.moving import Follow, FollowingReference
 from poise.train.prepare import Prepared
@@ -30,6 +32,8 @@ def make_trainer(
     hardware: Hardware,
     base_sha256: str,
     budget: int,
+    identity: Mapping[str, Any],
+    changed: Collection[str],
 ) -> PoiseTrainer:
     """Put the Trainer of a run together."""
 
@@ -52,23 +56,33 @@ def make_trainer(
             StopGently(),
             *([DrawApart()] if processes.count() > 1 else []),
         ],
+        identity=identity,
+        changed=changed,
     )
 
 
-def run_loop(trainer: PoiseTrainer, run: Run, checkpoint: Path | None) -> None:
-    """Train to the end, or raise InterruptedRun after saving."""
-    with stop_signals(trainer), display_closed(trainer):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    stopped = next(
-        callback.signal for callback in trainer.callback_handler.callbacks if isinstance(callback, StopGently)
+def run_loop(trainer: PoiseTrainer, run: Run, checkpoint: Checkpoint | None, finish: Callable[[], None]) -> None:
+    """Train to the end and `finish`, or raise InterruptedRun after saving."""
+    device = trainer.args.device
+    with stop_signals(trainer) as gently, display_closed(trainer):
+        trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+        if gently.was_asked(device):
+            raise _interrupted(trainer, run, str(gently.signal))
+        finish()
+        if gently.was_asked(device):
+            raise _interrupted(trainer, run, str(gently.signal))
+
+
+def _interrupted(trainer: PoiseTrainer, run: Run, signal: str) -> PoiseError:
+    step, steps = trainer.state.global_step, trainer.state.max_steps
+    if not trainer.args.load_best_model_at_end:  # its weights would now be in place of this step's
+        trainer.save_now()
+    left = "the questions after training are left" if step == steps else "the rest is left"
+    message = (
+        f"stopped by {signal} after step {step} of {steps}; everything up to there is saved in "
+        f"{run.path}/checkpoints/checkpoint-{step}, {left}\n    to do:  run the same command with --resume to go on"
     )
-    if stopped is not None and trainer.state.global_step < trainer.state.max_steps:
-        step = trainer.state.global_step
-        message = (
-            f"stopped by {stopped} after step {step} of {trainer.state.max_steps}; everything up to there is saved in "
-            f"{run.path}/checkpoints/checkpoint-{step}\n    to do:  run the same command with --resume to go on"
-        )
-        raise agreed(InterruptedRun(message))
+    return agreed(InterruptedRun(message))
 
 
 class DrawApart(TrainerCallback):

@@ -39,3 +39,15 @@ class Means:
         if "rewards/margins" not in means and {"rewards/chosen", "rewards/rejected"} <= means.keys():
             means["rewards/margins"] = means["rewards/chosen"] - means["rewards/rejected"]
         return means
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """Return sums and counts as plain data, for a checkpoint."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+
+    @classmethod
+    def of_state(cls, state: dict[str, dict[str, float]]) -> "Means":
+        """Make one from what `state` returned."""
+        means = cls()
+        means._sums.update(state["sums"])
+        means._counts.update(state["counts"])
+        return means

@@ -139,7 +139,7 @@ class MicroSteps(PoiseTrainer):
         if trained > BYTES_SAVED:
             return trained / BYTES_PER_SECOND, 3 * trained / BYTES_PER_SECOND
         began = time.monotonic()
-        self._save_weights(folder)
+        self.save_weights(folder)
         saved = time.monotonic()
         self._save_checkpoint(self.model, None)
         return saved - began, time.monotonic() - saved

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import torch
 from transformers import Trainer, TrainerCallback
 
 from poise import progress
+from poise.signals import handled
 from poise.train import processes
 
 
@@ -19,15 +21,20 @@ class StopGently(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Ask the Trainer to save and stop."""
-        number = processes.highest(signal.Signals[self.signal] if self.signal else 0, args.device)
-        if number:
-            self.signal = signal.Signals(number).name
+        if self.was_asked(args.device):
             control.should_save = control.should_training_stop = True
         return control
 
+    def was_asked(self, device: torch.device) -> bool:
+        """Whether a signal came to any process; all ask at the same place."""
+        number = processes.highest(signal.Signals[self.signal] if self.signal else 0, device)
+        if number:
+            self.signal = signal.Signals(number).name
+        return bool(number)
+
 
 @contextmanager
-def stop_signals(trainer: Trainer) -> Generator[None]:
+def stop_signals(trainer: Trainer) -> Generator[StopGently]:
     """Turn the first SIGINT or SIGTERM into a gentle stop; a second one ends the process at once."""
     gently = next(callback for callback in trainer.callback_handler.callbacks if isinstance(callback, StopGently))
 
@@ -37,13 +44,5 @@ def stop_signals(trainer: Trainer) -> Generator[None]:
         gently.signal = signal.Signals(number).name
         progress.say(f"{gently.signal}: finishing this step, then saving; once more to stop at once without saving")
 
-    try:
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the caller handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled(handle):
+        yield gently

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from poise.train.means import Means
 
@@ -27,3 +28,14 @@ class Tally:
             router_loss=sum(part.router_loss for part in parts),
             rows=sum(part.rows for part in parts),
         )
+
+    def state(self) -> dict[str, Any]:
+        """Return it as plain data, for a checkpoint."""
+        return {**vars(self), "metrics": self.metrics.state()}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> "Tally":
+        """Make one from what `state` returned."""
+        tally = cls(**{name: value for name, value in state.items() if name != "metrics"})
+        tally.metrics = Means.of_state(state["metrics"])
+        return tally

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,25 +15,31 @@ import torch
 
 from poise import __version__, progress
 from poise.batch.render import Renderer
-from poise.errors import DataError, InterruptedRun, PoiseError, ResourceError, StoppedElsewhere
+from poise.errors import DataError, InterruptedRun, PoiseError, ResourceError, RunError, StoppedElsewhere
 from poise.preflight.finding import Finding
 from poise.preflight.preflight import refuse
 from poise.recipe import Recipe
 from poise.run import Run, now, write_whole
+from poise.sealed import replace_sealed, stage
+from poise.signals import stopping_at_once
 from poise.train import processes
 from poise.train.assemble import assemble
+from poise.train.checkpoint import Checkpoint, written
 from poise.train.data import Loaded
 from poise.train.forecast import forecast_run
 from poise.train.loop import make_trainer, run_loop
 from poise.train.memory import told_plainly
 from poise.train.model import parameter_counts, quiet_libraries, save_model
 from poise.train.preflight import examine, recorded, tell
-from poise.train.prepare import prepare
+from poise.train.prepare import Prepared, prepare
 from poise.train.processes import agreed, is_main, main_alone, together
 from poise.train.reference import Reference
 from poise.train.reference_of import make_reference, reference_facts, reference_store
-from poise.train.starting_point import refuse_other_rows, starting_point
+from poise.train.sizes import weight_bytes
+from poise.train.space import check_space
+from poise.train.starting_point import identity_of, settle, starting_point, tell_changes
 from poise.train.trackers import tracking
+from poise.train.trainer import PoiseTrainer
 
 Ask = Callable[[str, Any, Renderer, Loaded], None]
 """Called with ("before" | "after", model, renderer, examples) to collect evidence."""
@@ -53,8 +58,9 @@ def train(recipe: Recipe, run: Run, *, resume: bool = False, overwrite: bool = F
     )
     main_alone(run.lock)
     try:
-        checkpoint = main_alone(lambda: starting_point(run, resume, overwrite))
-        with _outcome_told(run), told_plainly():
+        with stopping_at_once():
+            checkpoint = main_alone(lambda: starting_point(run, resume, overwrite))
+        with stopping_at_once(), _outcome_told(run), told_plainly():
             _train(recipe, run, checkpoint, ask)
     finally:
         if is_main():
@@ -66,7 +72,7 @@ def _outcome_told(run: Run) -> Generator[None]:
     """Write into the manifest how a run ended that did not end well."""
     try:
         yield
-    except StoppedElsewhere:
+    except (StoppedElsewhere, RunError):  # what the folder does not allow leaves it as it is
         raise
     except (InterruptedRun, KeyboardInterrupt):
         if is_main():
@@ -91,15 +97,16 @@ def _without_another(run: Run) -> PoiseError:
     )
 
 
-def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -> None:
+def _train(recipe: Recipe, run: Run, checkpoint: Checkpoint | None, ask: Ask | None) -> None:
     started = time.monotonic()
-    main_alone(lambda: _begin(recipe, run))
+    if checkpoint is None:
+        main_alone(lambda: _begin(recipe, run))
     prepared = together(lambda: prepare(recipe))
-    counts = main_alone(lambda: run.write_ledger(prepared.loaded.rows_in, prepared.drops))
     facts = prepared.rendered.facts()
     _refuse_different_rows(facts["sha256"])
-    if checkpoint is not None:
-        main_alone(lambda: refuse_other_rows(run, facts["sha256"]))
+    identity = identity_of(recipe, prepared, facts["sha256"])
+    settle(checkpoint, identity)
+    counts = main_alone(lambda: run.write_ledger(prepared.loaded.rows_in, prepared.drops))
     progress.say(
         f"data: {counts['in']:,} rows in, {counts['used']:,} used, {sum(counts['dropped'].values()):,} dropped · "
         f"{facts['tokens']:,} tokens, {facts['trained_tokens'] / facts['tokens']:.0%} trained on"
@@ -109,6 +116,8 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     assembled = together(lambda: assemble(recipe, prepared.tokenizer, prepared.rendered))
     scorer, hardware, policy_sha256 = assembled.scorer, assembled.hardware, assembled.policy_sha256
     model = scorer.model
+    identity |= {"device": hardware.device.type, "policy weights": policy_sha256}
+    settle(checkpoint, identity)
     notes = [*prepared.tokenizer.notes, *prepared.rendered.notes, *assembled.notes, assembled.checked]
     notes = [note for note in notes if note not in {finding.what for finding in findings}]
     total, trainable = parameter_counts(model)
@@ -128,6 +137,10 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
         budget,
         store=reference_store(recipe),
     )
+    identity["reference weights"] = getattr(reference, "weights_sha256", None)
+    changed = settle(checkpoint, identity)
+    if checkpoint is not None:  # until here nothing was changed in a run that may not be gone on with
+        main_alone(lambda: _begin(recipe, run))
     described = {
         "model": {
             "name": recipe.model.model_name_or_path,
@@ -158,11 +171,26 @@ def _train(recipe: Recipe, run: Run, checkpoint: Path | None, ask: Ask | None) -
     if ask and checkpoint is None:
         main_alone(lambda: ask("before", model, prepared.renderer, prepared.loaded))
     asked = time.monotonic() - asking
+    main_alone(lambda: tell_changes(run, changed))
     with tracking(recipe, run):
-        trainer = make_trainer(recipe, run, prepared, scorer, reference, hardware, assembled.base_sha256, budget)
+        trainer = make_trainer(
+            recipe,
+            run,
+            prepared,
+            scorer,
+            reference,
+            hardware,
+            assembled.base_sha256,
+            budget,
+            identity,
+            {each.key for each in changed},
+        )
+        begun, steps = checkpoint.step if checkpoint else 0, prepared.optimizer_steps(recipe, processes.count())
+        main_alone(lambda: check_space(recipe, model, run.path, steps=steps, begun=begun))
         forecast_run(trainer, recipe, facts["sha256"], began=started, asking=asked, resumed=checkpoint is not None)
-        run_loop(trainer, run, checkpoint)
-    main_alone(lambda: save_model(model, prepared.tokenizer, run.path / "model", assembled.base_sha256))
+        run_loop(
+            trainer, run, checkpoint, lambda: main_alone(lambda: _save_result(trainer, prepared, assembled.base_sha256))
+        )
     if ask:
         main_alone(lambda: ask("after", model, prepared.renderer, prepared.loaded))
     seconds = round(time.monotonic() - started, 3)
@@ -174,6 +202,16 @@ def _judge(run: Run, findings: Sequence[Finding], ignored: Sequence[str]) -> Non
     tell(findings, ignored)
     run.update_manifest(**recorded(findings, ignored))
     refuse(findings, ignored)
+
+
+def _save_result(trainer: PoiseTrainer, prepared: Prepared, base_sha256: str) -> None:
+    """Write the trained model, whole or not at all, and what the training came to."""
+    folder, model = trainer.run.path, trainer.scorer.model
+    with written("the model", folder, weight_bytes(model)):
+        staging = stage(folder)
+        save_model(model, prepared.tokenizer, staging, base_sha256)
+        replace_sealed(staging, folder / "model", {"step": trainer.state.global_step})
+    trainer.run.update_manifest(train_loss=trainer.train_loss, tokens_seen=trainer.tokens_seen)
 
 
 def _begin(recipe: Recipe, run: Run) -> None:

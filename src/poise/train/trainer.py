@@ -8,11 +8,9 @@ even, and memory does not depend on which rows meet.
 
 import contextlib
 import copy
-import json
 import math
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +18,7 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from poise.batch.batch import Batch, make_batch
 from poise.batch.logps import Logps, side_by_side
@@ -31,13 +29,13 @@ from poise.batch.score import Scorer
 from poise.errors import DivergenceError
 from poise.run import Run
 from poise.train import processes, whole_step
-from poise.train.checkpoint import SEEN, STAGING, is_complete, load_weights, rotate
 from poise.train.means import Means
 from poise.train.memory import fitting, room_for
 from poise.train.moving import FollowingReference
 from poise.train.peak_memory import peak_memory_bytes
 from poise.train.processes import NOTHING, agreed
 from poise.train.reference import Reference
+from poise.train.resumable import ResumableTrainer
 from poise.train.tally import Tally
 from poise.train.whole_step import items, random_state, set_random_state
 
@@ -55,8 +53,8 @@ class Rows(Dataset[Row]):
         return self.rows[index]
 
 
-class PoiseTrainer(Trainer):
-    """transformers.Trainer over Batches: overrides the step, the evaluation, the log line and what is saved."""
+class PoiseTrainer(ResumableTrainer):
+    """transformers.Trainer over Batches: overrides the step, the evaluation, the log line and the counters."""
 
     def __init__(
         self,
@@ -69,10 +67,14 @@ class PoiseTrainer(Trainer):
         eval_rows: Sequence[Row] = (),
         reference: Reference | FollowingReference | None = None,
         micro_batch_tokens: int,
-        save: Any,
+        save: Callable[[Path], None],
         callbacks: list[TrainerCallback],
+        identity: Mapping[str, Any] | None = None,
+        changed: Collection[str] = (),
     ) -> None:
         super().__init__(
+            identity=identity or {},
+            changed=changed,
             model=scorer,
             args=arguments,
             data_collator=lambda rows: {"rows": rows},
@@ -85,7 +87,7 @@ class PoiseTrainer(Trainer):
         self.objective, self.reference, self.run = objective, reference, run
         self.micro_batch_tokens = micro_batch_tokens
         scorer.with_collision = objective.needs_collision
-        self._save_weights = save
+        self._save_model = save
         self._tally = Tally()
         self.step_rows: Sequence[Row] = ()
         """Of the step that is running, or ran last."""
@@ -197,11 +199,6 @@ class PoiseTrainer(Trainer):
             total += router_loss.detach()
         self._tally.metrics.add(metrics)
         return total
-
-    @property
-    def _is_sharded(self) -> bool:
-        """Whether the processes exchange weights in every pass, not gradients in the last one alone."""
-        return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
     def _syncing(self, model: Any, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Exchange gradients between processes in the last micro-batch of a step only."""
@@ -322,55 +319,46 @@ class PoiseTrainer(Trainer):
             logs["tokens_per_second"] = tally.tokens / tally.seconds if tally.seconds else 0.0
             logs["seconds"] = tally.seconds
             logs["peak_memory_bytes"] = peak_memory_bytes(self.args.device)
+        if "train_loss" in logs:
+            logs["train_loss"] = self.train_loss
         super().log(logs, start_time)
         if "train_runtime" not in logs and self.is_world_process_zero():
             self.run.append_metrics({"step": self.state.global_step, **self.state.log_history[-1]})
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        self._save_weights(Path(output_dir or str(self.args.output_dir)))
+    def save_weights(self, folder: Path) -> None:
+        """Write the model as it can be loaded by itself."""
+        self._save_model(folder)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Let transformers write into a staging folder, then rename: a checkpoint is whole or not there."""
-        final = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        if is_complete(final):
-            return
-        staging = Path(str(self.args.output_dir)) / STAGING
-        if self.is_world_process_zero():
-            for unfinished in (staging, final):
-                shutil.rmtree(unfinished, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self._staging = staging
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self._staging = None
-        self.accelerator.wait_for_everyone()  # each process has written the state of its random numbers
-        if self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(final)
-        if self.is_world_process_zero():
-            self.state.save_to_json(str(staging / final.name / "trainer_state.json"))
-            if isinstance(self.reference, FollowingReference):
-                self.reference.save(staging / final.name)
-            (staging / final.name / SEEN).write_text(json.dumps({"tokens_seen": self.tokens_seen}))
-            (staging / final.name).rename(final)
-            staging.rmdir()
-            rotate(final.parent, self.args.save_total_limit, self.state.best_model_checkpoint)
-        self.accelerator.wait_for_everyone()
+    def policy(self) -> Any:
+        """Return the model that `save_weights` writes."""
+        return self.scorer.model
 
-    _staging: Path | None = None
+    def counters(self) -> dict[str, Any]:
+        """Return what is summed up over steps, for a checkpoint."""
+        return {
+            **super().counters(),
+            "tokens_seen": self.tokens_seen,
+            "tally": self._tally.state(),
+            "micro_batch_tokens": self.micro_batch_tokens,
+        }
 
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._staging or self.args.output_dir)
+    def take_up(self, counters: dict[str, Any]) -> None:
+        """Go on summing up from a checkpoint's counters, with a token budget that fitted."""
+        super().take_up(counters)
+        self.tokens_seen = counters["tokens_seen"]
+        self._tally = Tally.of_state(counters["tally"])
+        if "tokens_per_micro_batch" not in self._changed:
+            self.micro_batch_tokens = min(self.micro_batch_tokens, counters["micro_batch_tokens"])
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        load_weights(self.scorer.model, Path(resume_from_checkpoint))
+    def save_more(self, folder: Path) -> None:
+        """Write a reference that moves."""
         if isinstance(self.reference, FollowingReference):
-            self.reference.load(Path(resume_from_checkpoint))
-        seen = Path(resume_from_checkpoint) / SEEN
-        self.tokens_seen = int(json.loads(seen.read_text())["tokens_seen"]) if seen.is_file() else 0
+            self.reference.save(folder)
 
-    def _load_best_model(self) -> None:
-        load_weights(self.scorer.model, Path(str(self.state.best_model_checkpoint)))
+    def load_more(self, folder: Path) -> None:
+        """Read where a moving reference stood."""
+        if isinstance(self.reference, FollowingReference):
+            self.reference.load(folder)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here: a shared token is computed once, which transformers' estimate does not know."""

@@ -1,0 +1,140 @@
+"""A server that has everything imported and forks a training process on request, so that one starts in no time.
+
+It reads a request per line, forks, answers with the child's number, waits, and answers with its exit status. Run as a
+program it is the server; imported it is the client.
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+FAULTS = Path(__file__).with_name("faults.c")
+
+
+class Forks:
+    """The client: start one training process after another."""
+
+    def __init__(self, folder: Path, base: Path) -> None:
+        """Compile the faults into `folder`; `base` is a model like the ones that will be trained."""
+        library = folder / "faults.so"
+        made = subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(FAULTS), "-ldl"], check=False)
+        self.has_faults = made.returncode == 0
+        quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        preload = {"LD_PRELOAD": str(library), "FAULTS": str(library)} if self.has_faults else {}
+        self._server = subprocess.Popen(
+            [sys.executable, __file__, str(base)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | quiet | preload,
+        )  # fmt: skip
+        self._answer()
+
+    def start(self, verb: str, overrides: list[str], *flags: str, log: Path, **fault: Any) -> int:
+        """Fork a training process; returns its number. `wait` must follow."""
+        self._ask({"verb": verb, "overrides": overrides, "flags": flags, "log": str(log), **fault})
+        return int(self._answer())
+
+    def wait(self) -> int:
+        """Return the exit code of the process that was started, negative for a signal."""
+        return int(self._answer())
+
+    def run(self, verb: str, overrides: list[str], *flags: str, log: Path, **fault: Any) -> int:
+        """Run a training process to its end; returns the exit code."""
+        self.start(verb, overrides, *flags, log=log, **fault)
+        return self.wait()
+
+    def close(self) -> None:
+        """End the server."""
+        with contextlib.suppress(OSError):
+            self._server.communicate(timeout=30)
+
+    def _ask(self, request: dict[str, Any]) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+
+    def _answer(self) -> str:
+        assert self._server.stdout is not None
+        return self._server.stdout.readline()
+
+
+def _serve(base: str) -> None:
+    import warnings
+
+    warnings.simplefilter("ignore")
+    import torch
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.set_num_threads(1)
+    LlamaForCausalLM.from_pretrained(base)  # which builds tables that every later load uses
+    PreTrainedTokenizerFast.from_pretrained(base)
+    gc.collect()
+    gc.freeze()  # a child's collections need not look at what was imported
+    _tell("ready")
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _be_a_run(json.loads(line))
+        _tell(child)
+        _, status = os.waitpid(child, 0)
+        _tell(os.waitstatus_to_exitcode(status))
+
+
+def _tell(answer: object) -> None:
+    sys.stdout.write(f"{answer}\n")
+    sys.stdout.flush()
+
+
+def _be_a_run(request: dict[str, Any]) -> None:
+    """Do what `poise VERB …` does, or with `bare` only the training, whose report takes longer than all of it."""
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.argv = ["poise", request["verb"], *request["overrides"], *request["flags"]]
+    code: Any = 1
+    counted = request.get("counted")
+    try:
+        if "folder" in request:
+            _arm(request["folder"], request.get("nth", 0), request.get("what", 0), request.get("room"))
+        import poise.cli
+
+        if request.get("bare", True):
+            _without_report()
+        poise.cli.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    finally:
+        if counted:
+            Path(counted).write_text(str(ctypes.CDLL(os.environ["FAULTS"]).fault_calls()))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def _without_report() -> None:
+    import poise.workflow
+    from poise.recipe import Recipe
+    from poise.run import Run
+    from poise.train.train import train
+
+    def alone(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+        train(recipe, Run(Path(str(recipe.training["output_dir"]))), resume=resume, overwrite=overwrite)
+        return {}
+
+    poise.workflow.train_and_report = alone
+
+
+def _arm(folder: str, nth: int, what: int, room: int | None) -> None:
+    faults = ctypes.CDLL(os.environ["FAULTS"])
+    faults.fault_arm(folder.encode(), ctypes.c_long(nth), what)
+    if room is not None:
+        faults.fault_room(ctypes.c_long(room))
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
