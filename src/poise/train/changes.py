@@ -40,14 +40,15 @@ BY_ROWS = frozenset(
     ("dataset_name", "dataset_config", "dataset_revision", "dataset_train_split", "dataset_test_split",
      "dataset_mixer", "dataset_splits", "dataset_configs", "dataset_mixture", "text_column", "on_bad_row", "max_length",
      "max_prompt_length", "overlong", "packing", "max_train_samples", "tokenizer_name_or_path", "chat_template",
-     "eos_token")
+     "eos_token", "template")
 )  # fmt: skip
 """What they change is in the hash of the rows, or they change nothing."""
 BY_WEIGHTS = frozenset(("model_name_or_path", "model_revision", "ref_model_name_or_path"))
 """What they change is in the hashes of the policy at the start and of the reference."""
 BATCH = frozenset(("per_device_train_batch_size", "gradient_accumulation_steps"))
 """What they change is the number of rows of a step, which stands by itself."""
-HASHES = frozenset(("rows", "policy weights", "reference weights", "template"))
+LATER = frozenset(("device", "policy weights", "reference weights"))
+"""What is not known before the model is loaded; until then it is left out."""
 LONGEST = 36
 
 
@@ -62,12 +63,12 @@ class Change:
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any], step: int) -> list[Change]:
-    """List what differs between two identities; what one of them does not know yet is left out if it is a hash."""
+    """List what differs between two identities; what one of them does not know yet is left out."""
     then, now = _plain(then), _plain(now)
     different = {
         key
         for key in then.keys() | now.keys()
-        if then.get(key) != now.get(key) and not (key in HASHES and (key not in then or key not in now))
+        if then.get(key) != now.get(key) and not (key in LATER and (key not in then or key not in now))
     }
     applied = {key for key in different if _is_applied(key, different, then, now, step)}
     return [
