@@ -137,6 +137,21 @@ def test_a_judge_that_likes_length_alone_is_adjusted_to_half() -> None:
     assert found.high - found.low < 0.07
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_interval_of_the_rate_at_equal_lengths_covers() -> None:
+    """500 trials of a judge whose taste for length is known: at equal lengths it prefers the model by σ(0.3)."""
+    random = np.random.default_rng(2)
+    truth, hits = 1 / (1 + np.exp(-0.3)), 0
+    for _ in range(500):
+        baseline, model = random.normal(1000, 300, 200), random.normal(1300, 300, 200)
+        chance = 1 / (1 + np.exp(1.0 * np.tanh((baseline - model) / 424.3) - 0.3))
+        won = (random.random(200) < chance).astype(float)
+        found = length_control.length_adjusted(length_control.Judged(won, baseline, model), resamples=100)
+        hits += found.low <= truth <= found.high
+    assert 0.93 <= hits / 500 <= 0.97
+
+
 def test_a_table_that_is_no_calibration_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"df_gamed\.csv"):

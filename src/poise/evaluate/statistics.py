@@ -152,7 +152,7 @@ def worst_case(values: Sequence[float], missing: int, lowest: float, highest: fl
     return (total + missing * lowest) / n, (total + missing * highest) / n
 
 
-def percentiles(statistics: Any, clusters: int) -> tuple[float, float]:
+def _percentiles(statistics: Any, clusters: int) -> tuple[float, float]:
     """Return the 95 % interval of resampled statistics, widened to what Student's t asks of so few clusters."""
     from scipy.stats import norm, t
 
@@ -169,7 +169,7 @@ def _bootstrap(sums: Any, counts: Any, resamples: int, seed: int) -> tuple[float
     for size in _chunks(resamples, len(sums)):
         drawn = random.integers(0, len(sums), (size, len(sums)))
         means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
-    return percentiles(np.concatenate(means), len(sums))
+    return _percentiles(np.concatenate(means), len(sums))
 
 
 def _chunks(resamples: int, width: int) -> list[int]:
