@@ -49,14 +49,14 @@ def assert_sound(findings: list[Finding]) -> None:
 @pytest.mark.parametrize("recipe", SHIPPED, ids=lambda path: str(path.relative_to(ROOT / "recipes")))
 def test_a_shipped_recipe_on_sound_rows(recipe: Path, look: LookAt, made: Any) -> None:
     verb = recipe.parent.name
-    rows = {"cpt": made.documents, "sft": made.chats}.get(verb, made.pairs)(2_000 if verb == "orpo" else 250)
+    rows = {"cpt": made.documents, "sft": made.chats}.get(verb, made.pairs)(1_700 if verb == "orpo" else 130)
     assert_sound(look(verb, rows[:-50], rows[-50:], base=recipe, model=SIZES[recipe.parts[-3]]))
 
 
 @pytest.mark.parametrize("name", HANDBOOK)
 def test_a_handbook_recipe_on_sound_rows(name: str, look: LookAt, made: Any) -> None:
     recipe = made.shared_file(f"handbook-recipes/{name}")
-    rows = {"sft": made.chats}.get(recipe.parent.name, made.pairs)(250)
+    rows = {"sft": made.chats}.get(recipe.parent.name, made.pairs)(130)
     assert_sound(
         look(recipe.parent.name, rows[:-50], rows[-50:], base=recipe, **{"model": "mistral-7b"} | HANDBOOK[name])
     )
@@ -64,7 +64,7 @@ def test_a_handbook_recipe_on_sound_rows(name: str, look: LookAt, made: Any) -> 
 
 @pytest.mark.parametrize(("verb", "kind", "values"), OTHERS, ids=lambda value: str(value)[:40])
 def test_a_sound_recipe_on_sound_rows(verb: str, kind: str, values: dict[str, Any], look: LookAt, made: Any) -> None:
-    assert_sound(look(verb, getattr(made, kind)(200), **values))
+    assert_sound(look(verb, getattr(made, kind)(100), **values))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ HH = "hh-rlhf/harmless-base-sample.jsonl.gz"
 
 @pytest.mark.parametrize("name", ["smollm2-135m/dpo/lora", "tinyllama/dpo/lora", "smollm2-135m/dpo/full"])
 def test_real_preference_pairs(name: str, look: LookAt, made: Any, real_models: Path) -> None:
-    rows = made.lines(made.shared_file(HH))[:250]
+    rows = made.lines(made.shared_file(HH))[:120]
     recipe = ROOT / "recipes" / f"{name}.yaml"
     model = SIZES[name.split("/")[0]]
     assert_sound(look("dpo", rows[:-50], rows[-50:], base=recipe, folder=real_models, model=model))
@@ -92,7 +92,7 @@ def test_real_questions_and_answers(name: str, look: LookAt, made: Any, real_mod
     rows = [made.chat(row["question"], row["answer"]) for row in made.lines(made.shared_file("gsm8k/train.jsonl"))]
     recipe = ROOT / "recipes" / f"{name}.yaml"
     model = SIZES[name.split("/")[0]]
-    assert_sound(look("sft", rows[:250], rows[600:650], base=recipe, folder=real_models, model=model))
+    assert_sound(look("sft", rows[:120], rows[600:650], base=recipe, folder=real_models, model=model))
 
 
 def test_there_are_thirty_of_them() -> None:
