@@ -144,6 +144,21 @@ def test_models_are_asked_anew_where_their_answers_were_kept_at_another_length(h
     assert all(answer["tokens"] <= 2 for answer in first["answers"].values())
 
 
+def test_a_merge_is_checked_and_told_on_the_page(here: Path) -> None:
+    FILE.write_text(FILE.read_text() + "- merge: float32\n")
+    told = run_pipeline(FILE)
+    assert done(told) == dict.fromkeys(("curate", "sft", "dpo", "evaluate"), "skip") | {"merge": "run", "report": "run"}
+    made = json.loads((here / "mine" / "05-merge" / "merge.json").read_text())
+    assert made["largest_logit_difference"] <= 1e-5
+    assert "Read back from disk, the model gave 4 of 4 greedy answers" in (here / "mine" / "report.html").read_text()
+
+
+def test_a_merge_of_what_has_no_adapter_is_refused_before_anything_starts(fresh: Path) -> None:
+    FILE.write_text(FILE.read_text() + "- merge\n")
+    with pytest.raises(RecipeError, match="05-merge: 03-dpo trains all weights, so there is nothing to merge"):
+        run_pipeline(FILE, ["train.use_peft=false"])
+
+
 @pytest.mark.slow
 def test_a_killed_pipeline_ends_with_the_weights_of_one_that_was_not(fresh: Path) -> None:
     command = [sys.executable, "-m", "poise", "run", "pipeline.yaml", "sft.max_steps=40"]

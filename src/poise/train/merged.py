@@ -28,7 +28,7 @@ def merged_base(section: ModelSection, hardware: Hardware, prepared: PreparedTok
     folder = folder.resolve()
     if is_quantized(section):  # whole weights may not fit the device
         hardware = replace(hardware, device=torch.device("cpu"))
-    facts = _merge_facts(section, hardware)
+    facts = merge_facts(section, hardware)
     if _is_merged(folder, facts):
         return folder
     whole = section.model_copy(update={"load_in_4bit": False, "load_in_8bit": False})
@@ -45,7 +45,8 @@ def merged_base(section: ModelSection, hardware: Hardware, prepared: PreparedTok
     return folder
 
 
-def _merge_facts(section: ModelSection, hardware: Hardware) -> dict[str, str]:
+def merge_facts(section: ModelSection, hardware: Hardware) -> dict[str, str]:
+    """Return what decides the merged weights: hashes of base and adapter, and the type."""
     from peft.utils import SAFETENSORS_WEIGHTS_NAME
     from transformers.utils.hub import cached_file
 

@@ -88,6 +88,27 @@ def quantized_linears(model: Any) -> dict[str, torch.nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit | Linear8bitLt)}
 
 
+def dequantise(model: Any) -> Any:
+    """Put in the place of quantized layers what they stand for, in float32; the model is a plain one from then on."""
+    from peft.utils.integrations import dequantize_bnb_weight
+
+    for name, module in quantized_linears(model).items():
+        layer: Any = module
+        weight = dequantize_bnb_weight(layer.weight, getattr(layer, "state", None)).float()
+        plain: Any = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+        plain.weight = torch.nn.Parameter(weight, requires_grad=False)
+        plain.bias = None if layer.bias is None else torch.nn.Parameter(layer.bias.float(), requires_grad=False)
+        model.set_submodule(name, plain)
+    for name in ("is_quantized", "is_loaded_in_4bit", "is_loaded_in_8bit"):
+        setattr(model, name, False)
+    for name in ("quantization_method", "hf_quantizer"):
+        if hasattr(model, name):
+            delattr(model, name)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model
+
+
 def _refuse_unusable(section: ModelSection, hardware: "Hardware") -> None:
     key = "load_in_4bit" if section.load_in_4bit else "load_in_8bit"
     kind = hardware.device.type
