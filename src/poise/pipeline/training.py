@@ -20,7 +20,7 @@ def plan(step: Step, chain: Chain) -> Work:
     dataset = _dataset(step, chain)
     recipe = load_recipe(step.verb, step.recipe, stage=lambda draft: _add_stage(draft, step, chain, dataset))
     sections = recipe.sections()
-    del sections["training"]["output_dir"], sections["poise"]["reference_cache"]
+    del sections["training"]["output_dir"], sections["poise"]["reference_cache"], sections["poise"]["ignore"]
     label = _label(recipe.verb, chain)
     trained = Trained(step.name, label, recipe, step.folder)
     return Work(
