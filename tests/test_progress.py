@@ -47,3 +47,15 @@ def test_what_is_said_is_shown_as_it_stands(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_pipe_is_not_interactive() -> None:
     assert not progress.is_interactive()
+
+
+def test_a_quiet_stage_says_nothing_at_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([0.0, 1.9, 2.0, 2.0, 2.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
+    with progress.stage("write", 3, quiet_s=2.0) as stage:
+        stage.advance(1)
+        stage.advance(3)
+    (line,) = lines(capsys)
+    assert line.startswith("stage=write done=3/3 elapsed_s=2")

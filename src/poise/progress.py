@@ -18,8 +18,9 @@ SECONDS_BETWEEN_LINES = 30.0
 class Stage:
     """One stretch of work of known length."""
 
-    def __init__(self, name: str, total: int, console: Console, live: Progress | None) -> None:
+    def __init__(self, name: str, total: int, console: Console, live: Progress | None, quiet_s: float = 0.0) -> None:
         self.name, self.total, self.done = name, total, 0
+        self._quiet_s = quiet_s
         self._console, self._live = console, live
         self._task = live.add_task(name, total=total, facts="") if live else None
         self._started = self._last_line = time.monotonic()
@@ -35,7 +36,10 @@ class Stage:
 
     def _is_worth_a_line(self) -> bool:
         first_digit_only = str(self.done).rstrip("0") in ("1", "2", "5")
-        due = time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
+        now = time.monotonic()
+        if now - self._started < self._quiet_s:
+            return False
+        due = now - self._last_line > SECONDS_BETWEEN_LINES
         return self.done == self.total or due or first_digit_only
 
     def _line(self, facts: dict[str, object]) -> None:
@@ -49,11 +53,11 @@ class Stage:
 
 
 @contextmanager
-def stage(name: str, total: int) -> Generator[Stage]:
-    """Show a stage of work until the block ends."""
+def stage(name: str, total: int, quiet_s: float = 0.0) -> Generator[Stage]:
+    """Show a stage of work until the block ends; where lines are written, none before `quiet_s`."""
     console = _console()
     if not is_interactive():
-        yield Stage(name, total, console, None)
+        yield Stage(name, total, console, None, quiet_s)
         return
     columns = (
         SpinnerColumn(),

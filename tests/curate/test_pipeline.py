@@ -232,6 +232,23 @@ def test_a_published_test_split_is_held_out_whole_and_none_of_its_questions_is_t
     ]
 
 
+def test_every_step_that_reads_the_rows_and_the_write_show_how_far_they_are(
+    build, chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("rows", "write"):
+        monkeypatch.setattr(f"poise.curate.{module}.QUIET_SECONDS", 0.0)
+    exam = tmp_path / "exam.jsonl"
+    exam.write_text(json.dumps({"prompt": "How many legs has a spider?"}) + "\n")
+    own = {"decontaminate": {"benchmarks": [{"name": "exam", "path": str(exam)}]}}
+    rows = [chat("Why is the sky blue?", "Air scatters it."), chat("Why do cats purr?", "They are content.")]
+    build({"a": rows}, steps=["quality", {"exact": {"key": "row"}}, "near_duplicates", own])
+    told = [line.split() for line in capsys.readouterr().err.splitlines() if line.startswith("stage=")]
+    names = ("quality", "exact", "near_duplicates", "decontaminate", "write")
+    assert [" ".join(words[:2]) for words in told if words[0] not in ("stage=sign", "stage=compare_pairs")] == [
+        f"stage={name} done=2/2" for name in names
+    ]
+
+
 def test_the_manifest_names_the_files_that_were_read(build, chat) -> None:
     built = build({"a": [chat("1")]})
     (load_stage, *_) = json.loads((built.out / "curation.json").read_text())["stages"]

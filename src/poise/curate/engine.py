@@ -5,13 +5,14 @@ semi- and anti-joins. No windows, no sorts, no positions.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from poise.errors import ResourceError
+from poise.progress import Stage
 
 Frame = Any
 """A daft.DataFrame: lazy, and typed by its engine only."""
@@ -84,13 +85,19 @@ class Engine:
 
         return frame.with_column(name, Mapped(function).map(*(daft.col(each) for each in inputs)))
 
-    def present(self, frame: Frame, column: str) -> Frame:
-        """Keep the rows where a column is not null."""
-        return frame.where(self._daft.col(column).not_null())
+    def collect(self, frame: Frame, shown: Stage | None = None) -> pa.Table:
+        """Compute a frame and show the rows as they come; their order means nothing."""
+        batches = frame.to_arrow_iter(results_buffer_size=None)
+        return pa.Table.from_batches(_counted(batches, shown), schema=frame.schema().to_pyarrow_schema())
 
-    def collect(self, frame: Frame) -> pa.Table:
-        """Compute a frame; the order of its rows means nothing."""
-        return frame.to_arrow()
+
+def _counted(batches: Iterable[pa.RecordBatch], shown: Stage | None) -> Iterator[pa.RecordBatch]:
+    rows = 0
+    for batch in batches:
+        rows += len(batch)
+        if shown is not None:
+            shown.advance(rows)
+        yield batch
 
 
 def _need_ray() -> None:

@@ -114,7 +114,7 @@ def _curate(curation: Curation, run: Run) -> dict[str, Any]:
     columns: list[pa.Table] = []
     left = sum(stage.facts["made"] for stage in loads)
     for name, parameters, decide in _decisions(curation):
-        rows = Rows(engine, files, dropped, left, tuple(columns))
+        rows = Rows(engine, files, dropped, left, tuple(columns), name)
         parts = [parameters, [stage.key for stage in stages]]
         code = [SAMPLING if name in ("hold_out", "sample") else f"{STEPS}.{name}"]
         stage = workshop.stage(
@@ -129,7 +129,7 @@ def _curate(curation: Curation, run: Run) -> dict[str, Any]:
         _tell(stage, left)
         if not left:
             raise DataError(f"{curation.out}: the step {name} drops every row that is left: {stage.facts['dropped']}")
-    rows = Rows(engine, files, dropped, left, tuple(columns))
+    rows = Rows(engine, files, dropped, left, tuple(columns), "write")
     described = {"curation": _described(curation), "stages": [stage.key for stage in stages]}
     written = workshop.stage(
         "write",

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from poise import progress
 from poise.curate.arrow import compute as pc
 from poise.curate.engine import Engine, Frame
 from poise.curate.reason import Reason
@@ -32,6 +33,8 @@ from poise.examples import (
 )
 
 KEY_BYTES = 16
+QUIET_SECONDS = 2.0
+"""A stage that takes no longer says its result alone."""
 ID_IN_RANK = len("97 0000 ")
 """Where the id begins in a rank."""
 ROWS = pa.schema(
@@ -83,6 +86,8 @@ class Rows:
     """How many are left."""
     columns: tuple[pa.Table, ...] = ()
     """What earlier stages measured."""
+    stage: str = ""
+    """The name of the stage that sees them, to show how far it is."""
 
     def frame(self, *names: str) -> Frame:
         """Return columns of the rows that are left; those that earlier stages measured are joined on."""
@@ -108,10 +113,7 @@ class Rows:
 
     def judged(self, judge: Callable[[Example], Reason | None]) -> pa.Table:
         """Return the drops of a step that judges each row for itself."""
-        found = self.engine.mapped(
-            self.frame("kind", "content"), _Judge(judge), ("kind", "content"), "verdict", self.count
-        )
-        told = self.engine.collect(self.engine.present(found, "verdict").select("id", "verdict"))
+        told = self.measured(_Judge(judge), "verdict").drop_null()
         return drops_of(
             (row_id, *json.loads(verdict), "")
             for row_id, verdict in zip(told["id"].to_pylist(), told["verdict"].to_pylist(), strict=True)
@@ -119,8 +121,24 @@ class Rows:
 
     def measured(self, measure: Callable[[list[str], list[str]], list[str | None]], name: str) -> pa.Table:
         """Return (id, name) where a picklable function gives text for whole columns of kind and content."""
-        found = self.engine.mapped(self.frame("kind", "content"), measure, ("kind", "content"), name, self.count)
-        return self.engine.collect(found.select("id", name)).sort_by("id").combine_chunks()
+        return self.mapped(measure, ("kind", "content"), name, "id", apart=True).sort_by("id").combine_chunks()
+
+    def mapped(
+        self,
+        function: Callable[..., list[str | None]],
+        inputs: Sequence[str],
+        name: str,
+        *beside: str,
+        apart: bool = False,
+    ) -> pa.Table:
+        """Return the columns `beside` and a text column by a picklable function of whole columns, in any order.
+
+        It may run in processes `apart`, where there are enough rows for it to pay; how far it is is shown.
+        """
+        rows = self.count if apart else 0
+        frame = self.engine.mapped(self.frame(*inputs, *beside), function, inputs, name, rows).select(*beside, name)
+        with progress.stage(self.stage or name, self.count, QUIET_SECONDS) as shown:
+            return self.engine.collect(frame, shown)
 
 
 @dataclass(frozen=True)

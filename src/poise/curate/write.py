@@ -25,12 +25,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from poise import progress
 from poise.curate.arrow import compute as pc
 from poise.curate.card import card
 from poise.curate.charts import draw_charts
 from poise.curate.curation import Curation
 from poise.curate.formats import Formatter
-from poise.curate.rows import Rows, example_of
+from poise.curate.rows import QUIET_SECONDS, Rows, example_of
 from poise.curate.selection import repeats, split
 from poise.examples import DEFAULTS, Conversation, fields_of
 from poise.run import file_sha256, write_whole
@@ -195,14 +196,19 @@ def _kept_rows(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any], tuple[bool, int]]]:
     """Yield every kept row in the order of the sources, and what is known of it as columns."""
     measured = [{row["id"]: row for row in table.to_pylist()} for table in rows.columns]
-    for file in rows.files:
-        for row in pq.read_table(file).to_pylist():
-            chosen = wanted.get(row["id"])
-            if chosen is None:
-                continue
-            about = {name: row[name] for name, _ in ABOUT}
-            more = {name: value for each in measured for name, value in each.get(row["id"], {}).items() if name != "id"}
-            yield row, {**about, **more}, chosen
+    done = 0
+    with progress.stage(rows.stage, len(wanted), QUIET_SECONDS) as shown:
+        for file in rows.files:
+            for row in pq.read_table(file).to_pylist():
+                chosen = wanted.get(row["id"])
+                if chosen is None:
+                    continue
+                about = {name: row[name] for name, _ in ABOUT}
+                values = (each.get(row["id"], {}) for each in measured)
+                more = {name: value for each in values for name, value in each.items() if name != "id"}
+                yield row, {**about, **more}, chosen
+                done += 1
+            shown.advance(done)
 
 
 def _write_ledger(

@@ -141,8 +141,7 @@ class Decontaminate(Judge):
 
 def _read(rows: Rows, function: Callable[..., list[str | None]], name: str) -> Iterator[tuple[str, str]]:
     """Yield (id, what the function says of the row) where it says something."""
-    mapped = rows.engine.mapped(rows.frame("kind", "content"), function, ("kind", "content"), name, rows.count)
-    found = rows.engine.collect(rows.engine.present(mapped, name).select("id", name))
+    found = rows.mapped(function, ("kind", "content"), name, "id", apart=True).drop_null()
     return zip(found["id"].to_pylist(), found[name].to_pylist(), strict=True)
 
 

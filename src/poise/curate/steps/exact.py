@@ -42,9 +42,7 @@ class Exact(Step):
         if self.key == "questions":
             return rows.stored("rank", "key")
         function = _bagel_keys if self.key == "bagel" else _row_keys
-        frame = rows.frame("task", "kind", "rank", "content")
-        frame = rows.engine.mapped(frame, function, ("task", "kind", "content"), "key")
-        found = rows.engine.collect(frame.select("rank", "key"))
+        found = rows.mapped(function, ("task", "kind", "content"), "key", "rank")
         keys = pa.py_buffer(bytes.fromhex("".join(found["key"].to_pylist())))
         return pa.table(
             {"rank": found["rank"], "key": pa.Array.from_buffers(pa.binary(KEY_BYTES), len(found), [None, keys])}

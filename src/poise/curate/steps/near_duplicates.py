@@ -97,9 +97,7 @@ class NearDuplicates(Step):
 
     def decide(self, rows: Rows) -> Decisions:
         """Compare the rows that are left."""
-        frame = rows.frame("task", "kind", "rank", "content")
-        frame = rows.engine.mapped(frame, _Compared(self), ("kind", "content"), "text")
-        found = rows.engine.collect(frame.select("id", "task", "rank", "text"))
+        found = rows.mapped(_Compared(self), ("kind", "content"), "text", "id", "task", "rank")
         order = pc.sort_indices(found["rank"]).to_numpy().astype(np.int64)
         ids, tasks = (found[name].combine_chunks() for name in ("id", "task"))
         return self._between(
