@@ -32,6 +32,7 @@ OPTIONS = [
     "--all-rows",
     "--from",
     "--dry-run",
+    "--launch",
     "--help",
 ]
 """Of the commands that take recipe keys, where click leaves unknown ones alone."""
@@ -425,8 +426,17 @@ def _training_command(verb: str) -> click.Command:
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[RECIPE] [KEY=VALUE …]")
     @click.option("--resume", is_flag=True, help="Go on from the newest complete checkpoint of output_dir.")
     @click.option("--overwrite", is_flag=True, help="Replace the run that output_dir holds.")
+    @click.option(
+        "--launch",
+        "configuration",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Train in several processes, by this configuration of accelerate.",
+    )
     @json_option
-    def command(arguments: tuple[str, ...], resume: bool, overwrite: bool, as_json: bool) -> None:
+    def command(
+        arguments: tuple[str, ...], resume: bool, overwrite: bool, configuration: Path | None, as_json: bool
+    ) -> None:
         from poise.recipe import load_recipe, output_folder
         from poise.run import refuse_if_in_use
         from poise.signals import stopping_at_once
@@ -436,6 +446,13 @@ def _training_command(verb: str) -> click.Command:
             if is_main_process():
                 refuse_if_in_use(output_folder(verb, path, overrides))
             recipe = load_recipe(verb, path, overrides)
+        if configuration is not None:
+            from poise.launch import launch
+
+            flags = {"--resume": resume, "--overwrite": overwrite, "--json": as_json, "--debug": _debug()}
+            launch(configuration, recipe, [verb, *arguments, *(flag for flag, given in flags.items() if given)])
+            return
+        with stopping_at_once():
             from poise.workflow import train_and_report
 
             emit(as_json, lambda: train_and_report(recipe, resume=resume, overwrite=overwrite))
@@ -443,6 +460,11 @@ def _training_command(verb: str) -> click.Command:
     first = _first_line(verb)
     name = first.split(" (")[0].split(":")[0]
     return click.command(verb, context_settings=PASS_ON, help=first, short_help=f"{name}.")(command)
+
+
+def _debug() -> bool:
+    """Whether the command line said --debug, which `run_command` took out of it."""
+    return bool(click.get_current_context().obj)
 
 
 def _first_line(verb: str) -> str:
@@ -509,7 +531,7 @@ def run_command() -> None:
     if debug:
         sys.argv.remove("--debug")
     try:
-        poise.main(prog_name="poise", standalone_mode=False)
+        poise.main(prog_name="poise", standalone_mode=False, obj=debug)
     except StoppedElsewhere as error:
         _end_quietly(error.exit_code)
     except PoiseError as error:

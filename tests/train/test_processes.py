@@ -282,7 +282,7 @@ def test_one_process_uses_one_of_several_gpus_and_says_so(
     monkeypatch.setattr(TrainingArguments, "__post_init__", with_four)
     run = train_run("sft", tiny.uneven_rows(8), "four", per_device_train_batch_size=4)
     assert losses(run) == expected
-    assert "note: one of 4 GPUs is used; for all of them, start torchrun --nproc-per-node 4" in capsys.readouterr().err
+    assert "note: one of 4 GPUs is used; for all of them: poise sft … --launch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("hands", [1, 2, 3, 8])

@@ -37,8 +37,8 @@ def training_arguments(recipe: Recipe, run: Run, hardware: Hardware) -> Training
     arguments = ToldArguments(**chosen)
     if arguments.n_gpu > 1:  # transformers would copy the model to all of them in every step
         progress.say(
-            f"note: one of {arguments.n_gpu} GPUs is used; for all of them, start "
-            f"torchrun --nproc-per-node {arguments.n_gpu} -m poise {recipe.verb} …"
+            f"note: one of {arguments.n_gpu} GPUs is used; for all of them: "
+            f"poise {recipe.verb} … --launch recipes/accelerate/ddp.yaml"
         )
         arguments._n_gpu = 1  # pyright: ignore[reportPrivateUsage]
     return arguments

@@ -27,6 +27,7 @@ from poise.train.assemble import assemble
 from poise.train.checkpoint import Checkpoint, written
 from poise.train.data import Loaded
 from poise.train.forecast import forecast_run
+from poise.train.layout import layout_here, refuse_unsound
 from poise.train.loop import make_trainer, run_loop
 from poise.train.memory import told_plainly
 from poise.train.model import parameter_counts, quiet_libraries, save_model
@@ -50,9 +51,10 @@ def train(recipe: Recipe, run: Run, *, resume: bool = False, overwrite: bool = F
 
     Of several processes the main one writes and tells; the others raise StoppedElsewhere where it fails.
     """
+    refuse_unsound(recipe, layout_here())
     quiet_libraries()
     processes.meet(
-        use_cpu=bool(recipe.training.get("use_cpu")),
+        use_cpu=bool(recipe.training.get("use_cpu")) or not torch.cuda.is_available(),
         backend=recipe.training.get("ddp_backend"),
         timeout_seconds=float(recipe.training.get("ddp_timeout") or 1800),
     )
