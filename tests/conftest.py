@@ -1,12 +1,17 @@
 """A tiny random Llama made in process, for every test that needs a real model."""
 
 import importlib.util
+import os
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process on each core: threads would only wait for one another
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture
