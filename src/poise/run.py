@@ -85,7 +85,8 @@ class Run:
     @property
     def is_begun(self) -> bool:
         """Whether anything was trained here that would be lost."""
-        return bool(self.manifest) and any((self.path / name).exists() for name in (METRICS, "checkpoints", "model"))
+        kept = (self.path / METRICS, self.path / "model", *(self.path / "checkpoints").glob("checkpoint-*"))
+        return bool(self.manifest) and any(path.exists() for path in kept)
 
     def clear(self) -> None:
         """Remove what a run writes, and nothing else that may lie in the folder."""

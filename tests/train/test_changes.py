@@ -91,7 +91,7 @@ def test_a_new_learning_rate_holds_from_the_next_step_on(tiny: Any, train_run: A
     assert rates[3] == pytest.approx(1e-5 * 0.5)
     assert rates[4] == pytest.approx(1e-5 * (1 - 0.5**0.5) / 2)
     told = capfd.readouterr().err
-    assert "learning_rate  0.001    1e-05  applied" in told
+    assert "learning_rate  0.001  1e-05  applied" in told
     state = json.loads((run.path / "checkpoints" / "checkpoint-4" / "optimizer.json").read_text())
     assert {group["weight_decay"] for group in state["param_groups"]} == {0.1, 0.0}
     assert {group["initial_lr"] for group in state["param_groups"]} == {1e-5}

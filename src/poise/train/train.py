@@ -169,6 +169,8 @@ def _train(recipe: Recipe, run: Run, checkpoint: Checkpoint | None, ask: Ask | N
         ],
     }
     main_alone(lambda: run.update_manifest(**described))
+    begun, steps = checkpoint.step if checkpoint else 0, prepared.optimizer_steps(recipe, processes.count())
+    main_alone(lambda: check_space(recipe, model, run.path, steps=steps, begun=begun))
     asking = time.monotonic()
     if ask and checkpoint is None:
         main_alone(lambda: ask("before", model, prepared.renderer, prepared.loaded))
@@ -187,8 +189,6 @@ def _train(recipe: Recipe, run: Run, checkpoint: Checkpoint | None, ask: Ask | N
             identity,
             {each.key for each in changed},
         )
-        begun, steps = checkpoint.step if checkpoint else 0, prepared.optimizer_steps(recipe, processes.count())
-        main_alone(lambda: check_space(recipe, model, run.path, steps=steps, begun=begun))
         forecast_run(trainer, recipe, facts["sha256"], began=started, asking=asked, resumed=checkpoint is not None)
         run_loop(
             trainer, run, checkpoint, lambda: main_alone(lambda: _save_result(trainer, prepared, assembled.base_sha256))
