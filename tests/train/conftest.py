@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 
-def load_tiny() -> ModuleType:
-    """Import the helpers by their path, because tests are no package."""
-    spec = importlib.util.spec_from_file_location("tiny_model", Path(__file__).with_name("tiny.py"))
+def load_beside(file: str, name: str) -> ModuleType:
+    """Import helpers by their path, because tests are no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(file))
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -21,7 +21,7 @@ def load_tiny() -> ModuleType:
     return module
 
 
-tiny_helpers = load_tiny()
+tiny_helpers = load_beside("tiny.py", "tiny_model")
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +34,14 @@ def tiny() -> Any:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model with its tokenizer."""
     return tiny_helpers.make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def forks(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server that starts training processes in no time, and can make their disk fail."""
+    server = load_beside("forked.py", "forked").Forks(tmp_path_factory.mktemp("forks"), base)
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -9,11 +9,13 @@ import ctypes
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 FAULTS = Path(__file__).with_name("faults.c")
 
 
@@ -70,6 +72,7 @@ def _serve(base: str) -> None:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
     torch.set_num_threads(1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until a child can handle them, as one whose imports are done
     LlamaForCausalLM.from_pretrained(base)  # which builds tables that every later load uses
     PreTrainedTokenizerFast.from_pretrained(base)
     gc.collect()
@@ -101,13 +104,19 @@ def _be_a_run(request: dict[str, Any]) -> None:
         if "folder" in request:
             _arm(request["folder"], request.get("nth", 0), request.get("what", 0), request.get("room"))
         import poise.cli
+        from poise.signals import stopping_at_once
 
         if request.get("bare", True):
             _without_report()
-        poise.cli.main()
+        with stopping_at_once():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            poise.cli.main()
         code = 0
     except SystemExit as end:
         code = end.code
+    except KeyboardInterrupt as stopped:
+        sys.stderr.write(str(stopped))
+        code = getattr(stopped, "exit_code", 130)
     finally:
         if counted:
             Path(counted).write_text(str(ctypes.CDLL(os.environ["FAULTS"]).fault_calls()))

@@ -2,7 +2,6 @@
 
 import errno
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,6 @@ from poise.train.checkpoint import Checkpoint, newest_checkpoint, rotate
 STEPS = {"per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-3}
 HARMS = ("missing", "empty", "cut", "one bit", "of another run")
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd")
-
-
-@pytest.fixture(scope="module")
-def forks(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("forked", Path(__file__).with_name("forked.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    server = module.Forks(tmp_path_factory.mktemp("forks"), base)
-    yield server
-    server.close()
 
 
 def newest(folder: Path) -> Checkpoint:

@@ -10,11 +10,11 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +42,6 @@ VERBS = ("cpt", "sft", "dpo", "orpo")
 @pytest.fixture(scope="module")
 def small(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_base(tmp_path_factory.mktemp("small"), hidden_size=32, intermediate_size=48)
-
-
-@pytest.fixture(scope="module")
-def forks(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("forked", Path(__file__).with_name("forked.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    server = module.Forks(tmp_path_factory.mktemp("forks"), small)
-    yield server
-    server.close()
 
 
 class Job:
@@ -181,13 +168,53 @@ def test_a_signal_at_any_moment_ends_with_code_75_and_goes_on_to_the_same_bits(
         assert time.monotonic() - asked < 30
         assert code in (75, 0), job.told(name)
         if code == 0:  # the signal came after the run had ended its work
-            assert Run(tmp_path / name).manifest["status"] == "done"
+            assert status_of(tmp_path / name) == "done"
         else:
             stopped += 1
             assert "Traceback" not in job.told(name)
+            assert "to do:  run the same command" in job.told(name)
+            assert not (tmp_path / name / ".lock").exists()
+            assert not (tmp_path / name / "manifest.json").exists() or status_of(tmp_path / name) != "running"
             assert job.run(name) == 0, job.told(name)
         assert {**outcome(tmp_path / name, weights), "checkpoints": whole["checkpoints"]} == whole
     assert stopped >= moments // 2
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "small packs": {"tokens_per_micro_batch": 48},
+    "another process reads": {"dataloader_num_workers": 1},
+    "LoRA with dropout": LORA,
+    "accumulation": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
+    "kept reference, or noise": {"reference_cache": True, "neftune_noise_alpha": 5.0},
+}
+STEPS_KEPT = {"in an epoch": 3, "at its edge": 4}
+"""Of 8, with 14 rows in steps of 4."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_new_process_goes_on_to_the_same_bits(
+    verb: str, way: str, forks: Any, tiny: Any, small: Path, tmp_path: Path, weights: Any,
+) -> None:  # fmt: skip
+    keep = {"save_steps": 1, "save_total_limit": 9}
+    values = {key: value for key, value in WAYS[way].items() if key != "reference_cache" or verb == "dpo"}
+    if "reference_cache" in values:
+        values["reference_cache"] = str(tmp_path / "references")
+    job = Job(forks, tiny, small, tmp_path, verb, **keep, **values)
+    assert job.run("run") == 0, job.told("run")
+    whole = outcome(tmp_path / "run", weights)
+    for step in STEPS_KEPT.values():
+        for later in range(step + 1, 9):
+            shutil.rmtree(tmp_path / "run" / "checkpoints" / f"checkpoint-{later}")
+        assert job.run("run") == 0, job.told("run")
+        assert f"checkpoint-{step}" in job.told("run").rpartition("resuming from")[2].splitlines()[0]
+        assert outcome(tmp_path / "run", weights) == whole
+
+
+def status_of(folder: Path) -> str:
+    return Run(folder).manifest["status"]
 
 
 def test_a_second_run_in_the_folder_is_refused_before_anything_heavy_is_imported(

@@ -2,11 +2,9 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,76 +12,13 @@ import pytest
 import torch
 
 from poise.errors import ResourceError, RunError
-from poise.run import Run
 
-LONG = {
-    "learning_rate": 1e-3,
-    "per_device_train_batch_size": 4,
-    "num_train_epochs": 3,
-    "logging_steps": 3,
-    "save_strategy": "steps",
-    "save_steps": 1000,
-}
 HOLD = """
 import sys, pathlib, poise.run
 poise.run.Run(pathlib.Path(sys.argv[1])).lock()
 print("held", flush=True)
 input()
 """
-LORA = {"use_peft": True, "lora_r": 4, "lora_dropout": 0.3, "lora_target_modules": "all-linear"}
-
-
-def start(verb: str, overrides: list[str], *flags: str) -> "subprocess.Popen[str]":
-    """Run poise as a user would, in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "poise", verb, *overrides, *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    )
-
-
-def stop_after(process: "subprocess.Popen[str]", metrics: Path, steps: int, number: signal.Signals) -> tuple[int, str]:
-    """Send a signal once `steps` are logged; returns exit code and stderr."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if metrics.is_file() and f'"step": {steps}' in metrics.read_text():
-            process.send_signal(number)
-            break
-        time.sleep(0.01)
-    _, told = process.communicate(timeout=60)
-    return process.returncode, told
-
-
-@pytest.mark.parametrize(
-    ("number", "tuning"),
-    [(signal.SIGINT, {}), (signal.SIGTERM, LORA)],
-    ids=["Ctrl-C, full", "SIGTERM, LoRA with dropout"],
-)
-def test_a_stopped_run_resumes_to_the_same_weights(
-    number: signal.Signals, tuning: dict[str, Any], tiny: Any, base: Path, tmp_path: Path, train_run: Any, weights: Any
-) -> None:
-    data = tiny.write_rows(tmp_path / "rows.jsonl", tiny.uneven_rows(240))
-    whole = train_run("sft", data, "whole", **LONG | tuning)
-    settings = {"model_name_or_path": base, "dataset_name": data, "output_dir": tmp_path / "stopped"}
-    overrides = tiny.settings(**settings | LONG | tuning)
-    code, told = stop_after(start("sft", overrides), tmp_path / "stopped" / "metrics.jsonl", 12, number)
-    assert code == 75, told
-    assert "--resume" in told
-    assert "Traceback" not in told
-    stopped = Run(tmp_path / "stopped")
-    assert stopped.manifest["status"] == "interrupted"
-    assert not (stopped.path / "model").exists()
-    assert not (stopped.path / ".lock").exists()
-    assert 12 <= int(next((stopped.path / "checkpoints").iterdir()).name.split("-")[1]) < 180
-    resumed = train_run("sft", data, "stopped", resume=True, **LONG | tuning)
-    ours, theirs = weights(resumed.path / "model"), weights(whole.path / "model")
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert resumed.manifest["status"] == "done"
-    seen = {line["step"]: line["tokens_seen"] for line in resumed.metrics() if "tokens_seen" in line}
-    assert seen == {line["step"]: line["tokens_seen"] for line in whole.metrics() if "tokens_seen" in line}
 
 
 def test_preferences_resume_to_the_same_weights(tiny: Any, tmp_path: Path, train_run: Any, weights: Any) -> None:
