@@ -286,6 +286,10 @@ class PoiseSection(Section):
     tokens_per_micro_batch: int | None = Field(None, ge=1)
     """Memory knob: tokens in one forward; None takes the device's default. The optimizer step stays the recipe's."""
     prefix_sharing: Literal["auto", "on", "off"] = "auto"
+    on_divergence: Literal["stop", "rollback", "warn"] = "stop"
+    """What follows when the losses go wrong; what is no number never gets past `stop` or `rollback`. A run that goes on
+    spends its time on a ruined model, and one that goes back trains on other rows than it was given: both are to be
+    asked for."""
     router_aux_loss_coef: float | None = Field(None, ge=0, allow_inf_nan=False)
     """Weight of a mixture of experts' router loss; None takes the model's own where its config switches the loss on."""
     reference_cache: bool | str = True

@@ -10,6 +10,7 @@ evidence.json          scored question sets
 checkpoints/           resumable states, the newest complete one wins
 model/                 the result, loadable by transformers (or peft)
 base/                  where an adapter was merged for a new one: the merged model under it
+replay/                the rows of steps that went wrong
 trackers/              what tensorboard and wandb wrote, where `report_to` names them
 report.html            all of the above for a person
 """
@@ -38,6 +39,7 @@ MANIFEST, LEDGER, METRICS, SAMPLES, EVIDENCE = (
     "samples.jsonl",
     "evidence.json",
 )
+REPLAY = "replay"
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Run:
             "report.html",
         ):
             (self.path / name).unlink(missing_ok=True)
-        for name in ("answers", "base", "trackers"):
+        for name in ("answers", "base", REPLAY, "trackers"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for folder in (*(self.path / "checkpoints").glob("checkpoint-*"), self.path / "model"):
             with contextlib.suppress(ValueError):  # without a seal it is not ours

@@ -28,9 +28,10 @@ def spoiled(base: Path, tmp_path: Path) -> Callable[..., Path]:
     return spoil
 
 
-@pytest.mark.parametrize("sharing", ["auto", "off"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("verb", ["sft", "dpo", "orpo"])
+@pytest.mark.parametrize(
+    ("verb", "value", "sharing"),
+    [("sft", float("nan"), "auto"), ("dpo", float("inf"), "off"), ("orpo", float("nan"), "off")],
+)
 def test_a_weight_that_is_no_number_stops_the_run_and_saves_no_model(
     verb: str, value: float, sharing: str, tiny: Any, train_run: Any, spoiled: Any, tmp_path: Path
 ) -> None:
@@ -66,15 +67,15 @@ def test_an_infinite_gradient_norm_stops_before_the_update(
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_a_loss_that_explodes_later_leaves_the_last_good_checkpoint(tiny: Any, train_run: Any, tmp_path: Path) -> None:
-    with pytest.raises(DivergenceError, match=r"step 2: the loss is nan.*weights are those of step 1") as caught:
+def test_an_update_that_ruins_the_weights_is_not_saved(tiny: Any, train_run: Any, tmp_path: Path) -> None:
+    with pytest.raises(DivergenceError, match=r"step 1: this update left weights .* finite: model\.") as caught:
         train_run(
             "sft", tiny.uneven_rows(8), per_device_train_batch_size=2, learning_rate=1e38, lr_scheduler_type="constant",
             save_strategy="steps", save_steps=1,
         )  # fmt: skip
     named = [place for place in (f"run.jsonl:{number})" for number in range(1, 9)) if place in str(caught.value)]
     assert len(named) == 2
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["checkpoint-1"]
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
     assert not (tmp_path / "run" / "model").exists()
 
 
@@ -85,7 +86,7 @@ def test_the_manifest_says_how_a_run_failed(tiny: Any, train_run: Any, spoiled: 
         train_run("sft", tiny.uneven_rows(4), model_name_or_path=spoiled(float("nan")))
     manifest = Run(tmp_path / "run").manifest
     assert manifest["status"] == "failed"
-    assert manifest["error"].startswith("DivergenceError: step 0")
+    assert manifest["error"].startswith("NotFiniteError: step 0")
 
 
 def test_a_first_step_without_any_gradient_stops_the_run(

@@ -21,7 +21,7 @@ TOLD = frozenset(
      "disable_tqdm", "report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id",
      "trackio_static_space_id", "debug", "skip_memory_metrics", "include_num_input_tokens_seen", "eval_strategy",
      "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size", "output_dir",
-     "wandb_project", "wandb_entity", "wandb_run_group", "ignore")
+     "wandb_project", "wandb_entity", "wandb_run_group", "ignore", "on_divergence")
 )  # fmt: skip
 SAVED = frozenset(
     ("save_strategy", "save_steps", "save_total_limit", "save_only_model", "save_on_each_node",

@@ -22,11 +22,19 @@ TOKENS_CHECKED = 2048
 LAYOUTS = {"shared": "prefix sharing", "packed": "packing without prefix sharing"}
 
 
+class NotFiniteError(DivergenceError):
+    """The model's log-probabilities of these rows are no numbers before anything was trained."""
+
+    def __init__(self, message: str, rows: Sequence[Row]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
 def check_sharing(scorer: Scorer, rows: Sequence[Row], hardware: Hardware, wanted: str) -> str:
     """Score the first rows both ways; returns a sentence for the log.
 
     `wanted` is the recipe's prefix_sharing: `on` raises ModelError where they differ, `auto` falls back and says so.
-    Raises DivergenceError where the model's log-probabilities are no numbers.
+    Raises NotFiniteError where the model's log-probabilities are no numbers.
     """
     batch = make_batch(_first(rows)).to(scorer.device)
     with _without_dropout(scorer), torch.no_grad(), hardware.computing():
@@ -120,11 +128,12 @@ def _refuse_not_finite(logps: torch.Tensor, batch: Batch) -> None:
     if not broken:
         return
     row_of_segment = [row for row in batch.rows for _ in row.segments]
-    rows = dict.fromkeys(f"{row_of_segment[segment].id} ({row_of_segment[segment].place})" for segment in broken)
-    raise DivergenceError(
+    rows = {row_of_segment[segment].id: row_of_segment[segment] for segment in broken}
+    raise NotFiniteError(
         "step 0: the model as loaded gives log-probabilities that are not finite\n"
-        f"    rows:   {', '.join(list(rows)[:8])}\n"
-        "    to do:  its weights hold NaN or infinity, or overflow in this type; load other weights or torch_dtype"
+        f"    rows:   {', '.join(f'{row.id} ({row.place})' for row in list(rows.values())[:8])}\n"
+        "    to do:  its weights hold NaN or infinity, or overflow in this type; load other weights or torch_dtype",
+        list(rows.values()),
     )
 
 

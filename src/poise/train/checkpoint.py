@@ -46,9 +46,14 @@ class Checkpoint:
         return self.facts["identity"]
 
 
-def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint that verifies and can be gone on from; what is passed over is told in a line."""
+def newest_checkpoint(folder: Path, before: int | None = None) -> Checkpoint | None:
+    """Return the newest checkpoint that verifies and can be gone on from; what is passed over is told in a line.
+
+    `before` is a step that it must not have made.
+    """
     for path in sorted(_named(folder), key=_step, reverse=True):
+        if before is not None and _step(path) >= before:
+            continue
         wrong = damage(path)
         if wrong is None and not read_seal(path)["is_resumable"]:
             wrong = "save_only_model kept the weights alone"
@@ -71,6 +76,13 @@ def rotate(folder: Path, keep: int | None, best: str | None) -> None:
     for old in steps[:-keep] if keep else []:
         if str(old) != best:
             _discard(old)
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps, which are to be made again."""
+    for path in _named(folder):
+        if _step(path) > step:
+            _set_aside(path)
 
 
 def load_weights(model: Any, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The training loop of a run: the Trainer with its callbacks, and how it ends when a signal stops it."""
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ from poise.run import Run
 from poise.train import processes
 from poise.train.arguments import training_arguments
 from poise.train.checkpoint import Checkpoint
+from poise.train.divergence import Watch
+from poise.train.guard import GoBack, Guard
 from poise.train.model import Hardware, save_model
 from poise.train.moving import Follow, FollowingReference
 from poise.train.prepare import Prepared
 from poise.train.processes import agreed
 from poise.train.reference import Reference
-from poise.train.shown import ShowProgress, display_closed
+from poise.train.replay import Decode
+from poise.train.rollback import left_out, roll_back
+from poise.train.shown import ShowProgress, close_display, display_closed
 from poise.train.stopping import StopGently, stop_signals
 from poise.train.trainer import PoiseTrainer
 
@@ -40,6 +45,7 @@ def make_trainer(
     def save(folder: Path) -> None:
         save_model(scorer.model, prepared.tokenizer, folder, base_sha256)
 
+    guess = None if recipe.objective.needs_reference else math.log(len(prepared.tokenizer.tokenizer))
     return PoiseTrainer(
         scorer,
         recipe.objective,
@@ -50,6 +56,7 @@ def make_trainer(
         reference=reference,
         micro_batch_tokens=budget,
         save=save,
+        guard=Guard(run, recipe.poise.on_divergence, watch=Watch(guess), decode=decoder(prepared)),
         callbacks=[
             *([Follow(reference)] if isinstance(reference, FollowingReference) else []),
             ShowProgress(recipe.verb),
@@ -61,16 +68,34 @@ def make_trainer(
     )
 
 
+def decoder(prepared: Prepared) -> Decode:
+    """Return what turns a run's token ids into text."""
+    return lambda ids: str(prepared.tokenizer.tokenizer.decode(ids))
+
+
 def run_loop(trainer: PoiseTrainer, run: Run, checkpoint: Checkpoint | None, finish: Callable[[], None]) -> None:
     """Train to the end and `finish`, or raise InterruptedRun after saving."""
     device = trainer.args.device
     with stop_signals(trainer) as gently, display_closed(trainer):
-        trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+        _train(trainer, run, checkpoint)
         if gently.was_asked(device):
             raise _interrupted(trainer, run, str(gently.signal))
         finish()
         if gently.was_asked(device):
             raise _interrupted(trainer, run, str(gently.signal))
+
+
+def _train(trainer: PoiseTrainer, run: Run, checkpoint: Checkpoint | None) -> None:
+    """Train to the end, over again from a checkpoint where the guard says so."""
+    while True:
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+        except GoBack as wrong:
+            close_display(trainer)
+            checkpoint = roll_back(run, wrong)
+            trainer.skip(left_out(run))
+        else:
+            return
 
 
 def _interrupted(trainer: PoiseTrainer, run: Run, signal: str) -> PoiseError:

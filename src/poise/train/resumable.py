@@ -76,6 +76,10 @@ class ResumableTrainer(Trainer):
         self._total_loss_scalar = counters["total_loss"]
         self._globalstep_last_logged = counters["last_logged"]
 
+    def is_doubtful(self) -> bool:
+        """Whether older checkpoints may yet be wanted instead of this one."""
+        return False
+
     def save_more(self, folder: Path) -> None:
         """Write what else a checkpoint needs; called in the main process."""
 
@@ -130,7 +134,7 @@ class ResumableTrainer(Trainer):
             "identity": self._identity,
         }
         commit(staging, final, facts)
-        rotate(final.parent, self._keep, self.state.best_model_checkpoint)
+        rotate(final.parent, None if self.is_doubtful() else self._keep, self.state.best_model_checkpoint)
 
     def _export_callbacks(self) -> None:
         held: Any = self.state.stateful_callbacks

@@ -64,6 +64,11 @@ def display_closed(trainer: Trainer) -> Generator[None]:
     try:
         yield
     finally:
-        for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, ShowProgress):
-                callback.close()
+        close_display(trainer)
+
+
+def close_display(trainer: Trainer) -> None:
+    """Take the bar off, if there is one."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, ShowProgress):
+            callback.close()

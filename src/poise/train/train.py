@@ -23,19 +23,21 @@ from poise.run import Run, now, write_whole
 from poise.sealed import replace_sealed, stage
 from poise.signals import stopping_at_once
 from poise.train import processes
-from poise.train.assemble import assemble
+from poise.train.assemble import Assembled, assemble
+from poise.train.check import NotFiniteError
 from poise.train.checkpoint import Checkpoint, written
 from poise.train.data import Loaded
 from poise.train.forecast import forecast_run
 from poise.train.layout import layout_here, refuse_unsound
-from poise.train.loop import make_trainer, run_loop
+from poise.train.loop import decoder, make_trainer, run_loop
 from poise.train.memory import told_plainly
-from poise.train.model import parameter_counts, quiet_libraries, save_model
+from poise.train.model import parameter_counts, quiet_libraries
 from poise.train.preflight import examine, recorded, tell
 from poise.train.prepare import Prepared, prepare
 from poise.train.processes import agreed, is_main, main_alone, together
 from poise.train.reference import Reference
 from poise.train.reference_of import make_reference, reference_facts, reference_store
+from poise.train.replay import keep_batch
 from poise.train.sizes import weight_bytes
 from poise.train.space import check_space
 from poise.train.starting_point import identity_of, settle, starting_point, tell_changes
@@ -115,7 +117,7 @@ def _train(recipe: Recipe, run: Run, checkpoint: Checkpoint | None, ask: Ask | N
     )
     findings = main_alone(lambda: examine(recipe, prepared, processes=processes.count(), rows_sha256=facts["sha256"]))
     main_alone(lambda: _judge(run, findings, recipe.poise.ignore))
-    assembled = together(lambda: assemble(recipe, prepared.tokenizer, prepared.rendered))
+    assembled = together(lambda: _assemble(recipe, run, prepared))
     scorer, hardware, policy_sha256 = assembled.scorer, assembled.hardware, assembled.policy_sha256
     model = scorer.model
     identity |= {"device": hardware.device.type, "policy weights": policy_sha256}
@@ -190,13 +192,21 @@ def _train(recipe: Recipe, run: Run, checkpoint: Checkpoint | None, ask: Ask | N
             {each.key for each in changed},
         )
         forecast_run(trainer, recipe, facts["sha256"], began=started, asking=asked, resumed=checkpoint is not None)
-        run_loop(
-            trainer, run, checkpoint, lambda: main_alone(lambda: _save_result(trainer, prepared, assembled.base_sha256))
-        )
+        run_loop(trainer, run, checkpoint, lambda: main_alone(lambda: _save_result(trainer)))
     if ask:
         main_alone(lambda: ask("after", model, prepared.renderer, prepared.loaded))
     seconds = round(time.monotonic() - started, 3)
     main_alone(lambda: run.update_manifest(status="done", finished=now(), seconds=seconds))
+
+
+def _assemble(recipe: Recipe, run: Run, prepared: Prepared) -> Assembled:
+    """Make the model ready, and keep the rows that it has no numbers for."""
+    try:
+        return assemble(recipe, prepared.tokenizer, prepared.rendered)
+    except NotFiniteError as error:
+        if is_main():
+            keep_batch(run, 0, error.rows, {"what": "log-probabilities", "value": "nan"}, decoder(prepared))
+        raise
 
 
 def _judge(run: Run, findings: Sequence[Finding], ignored: Sequence[str]) -> None:
@@ -206,12 +216,12 @@ def _judge(run: Run, findings: Sequence[Finding], ignored: Sequence[str]) -> Non
     refuse(findings, ignored)
 
 
-def _save_result(trainer: PoiseTrainer, prepared: Prepared, base_sha256: str) -> None:
+def _save_result(trainer: PoiseTrainer) -> None:
     """Write the trained model, whole or not at all, and what the training came to."""
     folder, model = trainer.run.path, trainer.scorer.model
     with written("the model", folder, weight_bytes(model)):
         staging = stage(folder)
-        save_model(model, prepared.tokenizer, staging, base_sha256)
+        trainer.save_weights(staging)
         replace_sealed(staging, folder / "model", {"step": trainer.state.global_step})
     trainer.run.update_manifest(train_loss=trainer.train_loss, tokens_seen=trainer.tokens_seen)
 

@@ -8,7 +8,6 @@ even, and memory does not depend on which rows meet.
 
 import contextlib
 import copy
-import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from poise.batch.score import Scorer
 from poise.errors import DivergenceError
 from poise.run import Run
 from poise.train import processes, whole_step
+from poise.train.guard import Guard
 from poise.train.means import Means
 from poise.train.memory import fitting, room_for
 from poise.train.moving import FollowingReference
@@ -36,21 +36,22 @@ from poise.train.peak_memory import peak_memory_bytes
 from poise.train.processes import NOTHING, agreed
 from poise.train.reference import Reference
 from poise.train.resumable import ResumableTrainer
+from poise.train.rollback import left_out, stand_in
 from poise.train.tally import Tally
 from poise.train.whole_step import items, random_state, set_random_state
 
 
 class Rows(Dataset[Row]):
-    """Rendered rows as a torch dataset."""
+    """Rendered rows as a torch dataset; others stand in for those that are left out."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = rows
+    def __init__(self, rows: Sequence[Row], skipped: Collection[str] = ()) -> None:
+        self.rows, self.skipped = rows, skipped
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Row:
-        return self.rows[index]
+        return stand_in(self.rows, index, self.skipped)
 
 
 class PoiseTrainer(ResumableTrainer):
@@ -69,6 +70,7 @@ class PoiseTrainer(ResumableTrainer):
         micro_batch_tokens: int,
         save: Callable[[Path], None],
         callbacks: list[TrainerCallback],
+        guard: Guard | None = None,
         identity: Mapping[str, Any] | None = None,
         changed: Collection[str] = (),
     ) -> None:
@@ -78,13 +80,14 @@ class PoiseTrainer(ResumableTrainer):
             model=scorer,
             args=arguments,
             data_collator=lambda rows: {"rows": rows},
-            train_dataset=Rows(rows),
+            train_dataset=Rows(rows, left_out(run)),
             eval_dataset=Rows(eval_rows) if eval_rows else None,
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
         self.scorer = scorer
         self.objective, self.reference, self.run = objective, reference, run
+        self.guard = guard or Guard(run)
         self.micro_batch_tokens = micro_batch_tokens
         scorer.with_collision = objective.needs_collision
         self._save_model = save
@@ -137,9 +140,7 @@ class PoiseTrainer(ResumableTrainer):
         self._tally.tokens += computed
         self.tokens_seen += computed
         self._tally.seconds += time.monotonic() - started
-        loss = float(processes.summed(total)) / processes.count()
-        if not math.isfinite(loss):
-            raise agreed(DivergenceError(self._not_finite("loss", loss, rows)))
+        self.guard.loss(self.state.global_step + 1, float(processes.summed(total)) / processes.count(), rows)
         return total
 
     def _own(self, rows: Sequence[Row]) -> list[Row]:
@@ -233,22 +234,11 @@ class PoiseTrainer(ResumableTrainer):
         self._tally.rows += len(router)
         return router.sum() * self._router_scale
 
-    def _not_finite(self, what: str, value: float, rows: Sequence[Row]) -> str:
-        shown = ", ".join(f"{row.id} ({row.place})" for row in rows[:8])
-        more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
-        return (
-            f"step {self.state.global_step + 1}: the {what} is {value}. Stopped before the update, so the weights are "
-            f"those of step {self.state.global_step}; nothing after the newest checkpoint is saved\n"
-            f"    rows:   {shown}{more}\n"
-            "    to do:  lower learning_rate, or look at these rows with `poise mask`; in float16, use bfloat16"
-        )
-
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """Return the norm before clipping; asked for before every update, with and without clipping."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         value = float(norm) if norm is not None else 0.0
-        if not math.isfinite(value):
-            raise agreed(DivergenceError(self._not_finite("gradient norm", value, self.step_rows)))
+        self.guard.gradient_norm(self.state.global_step + 1, value, self.step_rows)
         if norm is not None and value == 0 and self.state.global_step == 0:
             message = (
                 "step 1: no gradient reaches the trained weights, so nothing would be learned\n"
@@ -283,9 +273,7 @@ class PoiseTrainer(ResumableTrainer):
     def _held_out_means(self, rows: Sequence[Row], tokens: int) -> Means:
         means = Means()
         for group, (losses, metrics) in self._held_out_losses(rows, tokens):
-            loss = float(losses.sum())
-            if not math.isfinite(loss):
-                raise DivergenceError(self._not_finite("held-out loss", loss, group))
+            self.guard.held_out(self.state.global_step, float(losses.sum()), group)
             means.add({"loss": losses, **metrics})
         return means
 
@@ -326,7 +314,10 @@ class PoiseTrainer(ResumableTrainer):
             self.run.append_metrics({"step": self.state.global_step, **self.state.log_history[-1]})
 
     def save_weights(self, folder: Path) -> None:
-        """Write the model as it can be loaded by itself."""
+        """Write the model as it can be loaded by itself; DivergenceError where its weights are no numbers."""
+        if not self._is_sharded:  # else no process holds them all
+            trained = ((name, each) for name, each in self.policy().named_parameters() if each.requires_grad)
+            self.guard.weights(self.state.global_step, trained, self.step_rows)
         self._save_model(folder)
 
     def policy(self) -> Any:
@@ -340,6 +331,7 @@ class PoiseTrainer(ResumableTrainer):
             "tokens_seen": self.tokens_seen,
             "tally": self._tally.state(),
             "micro_batch_tokens": self.micro_batch_tokens,
+            "guard": self.guard.state(),
         }
 
     def take_up(self, counters: dict[str, Any]) -> None:
@@ -347,6 +339,7 @@ class PoiseTrainer(ResumableTrainer):
         super().take_up(counters)
         self.tokens_seen = counters["tokens_seen"]
         self._tally = Tally.of_state(counters["tally"])
+        self.guard.take_up(counters["guard"])
         if "tokens_per_micro_batch" not in self._changed:
             self.micro_batch_tokens = min(self.micro_batch_tokens, counters["micro_batch_tokens"])
 
@@ -359,6 +352,14 @@ class PoiseTrainer(ResumableTrainer):
         """Read where a moving reference stood."""
         if isinstance(self.reference, FollowingReference):
             self.reference.load(folder)
+
+    def is_doubtful(self) -> bool:
+        """Whether the losses look as if this checkpoint were worse than older ones."""
+        return self.guard.is_doubtful
+
+    def skip(self, ids: Collection[str]) -> None:
+        """Leave rows out from here on."""
+        cast("Rows", self.train_dataset).skipped = ids
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here: a shared token is computed once, which transformers' estimate does not know."""
