@@ -112,6 +112,29 @@ class Scorer(nn.Module):
         with use_attention(self.causal_lm, usual_attention(self.causal_lm)):
             return self._logps(self._one_by_one(batch, own_logits=True), batch)
 
+    @torch.no_grad()
+    def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return (trained,) log-probabilities of the targets, and whether each is the likeliest token.
+
+        A batch that is computed `alone` holds one sequence; its values come from the model's own logits.
+        """
+        predictors, which = batch.predictors.unique(return_inverse=True)
+        if self.way == "alone":
+            logits = self._run(self.causal_lm, batch, {}).logits[0, predictors]
+            return _picked_and_likeliest(_at_least_float32(logits), which, batch.targets)
+        hidden = self._decoded_flat(batch).last_hidden_state[0, predictors]
+        head, (scale, cap) = self.causal_lm.get_output_embeddings(), _logit_transform(self.causal_lm)
+        values = torch.zeros(len(which), device=hidden.device, dtype=_at_least_float32(hidden[:0]).dtype)
+        likeliest = torch.zeros(len(which), device=hidden.device, dtype=torch.bool)
+        start = 0
+        for states in hidden.split(_chunk_size(head.weight.shape[0])):
+            inside = ((which >= start) & (which < start + len(states))).nonzero()[:, 0]
+            logits = _module_logits(head, states, scale, cap)
+            found = _picked_and_likeliest(logits, which[inside] - start, batch.targets[inside])
+            values[inside], likeliest[inside] = found
+            start += len(states)
+        return values, likeliest
+
     def _logps(self, scored: _Scored, batch: Batch) -> Logps:
         logps = batch.logps(scored.values, scored.collision)
         if self.router is None or scored.routing is None:
@@ -120,9 +143,12 @@ class Scorer(nn.Module):
 
     def _flat(self, batch: Batch) -> _Scored:
         """Score in one pass; ModelError where a layer computed past the segments."""
+        return self._read(self._decoded_flat(batch), batch)
+
+    def _decoded_flat(self, batch: Batch) -> Any:
         laid = batch.filled(TOKENS_STEP) if _compiles_each_shape(self.device, self.causal_lm.dtype) else batch
         before, laid.layout.kernel = laid.layout.attended, self.kernel
-        scored = self._projected(batch, laid, position_ids=laid.position_ids[None], segments=laid.layout)
+        output = self._decoded(laid, position_ids=laid.position_ids[None], segments=laid.layout)
         attended, layers = laid.layout.attended - before, self.config.get_text_config().num_hidden_layers
         if attended < layers:
             raise ModelError(
@@ -130,7 +156,7 @@ class Scorer(nn.Module):
             )
         if any(isinstance(module, nn.Conv1d) for module in decoder_of(self.causal_lm).modules()):
             raise ModelError("its layers also carry a state or a convolution from token to token: that would mix rows")
-        return scored
+        return output
 
     def _packed(self, batch: Batch) -> _Scored:
         """Lay every sequence out in full, side by side; the values come back in the order of the batch's segments."""
@@ -144,14 +170,17 @@ class Scorer(nn.Module):
         scored = [score(make_batch([sequence]).to(batch.input_ids.device)) for sequence in sequences]
         return _in_order(_joined(scored), batch)
 
-    def _projected(self, batch: Batch, laid: Batch | None = None, **keywords: Any) -> _Scored:
-        """Score by the decoder's hidden states, which the projection here turns into log-probabilities.
-
-        `laid` is what the decoder sees, where that is more than the batch.
-        """
-        output = self._run(decoder_of(self.causal_lm), laid or batch, keywords)
+    def _decoded(self, batch: Batch, **keywords: Any) -> Any:
+        output = self._run(decoder_of(self.causal_lm), batch, keywords)
         if not hasattr(output, "last_hidden_state"):
             raise ModelError("the model's decoder returns no hidden states")
+        return output
+
+    def _projected(self, batch: Batch) -> _Scored:
+        return self._read(self._decoded(batch), batch)
+
+    def _read(self, output: Any, batch: Batch) -> _Scored:
+        """Turn the decoder's hidden states into log-probabilities by the projection here."""
         hidden = output.last_hidden_state[0, batch.predictors]
         values, collision = token_logps(hidden, batch.targets, self.causal_lm, with_collision=self.with_collision)
         return _Scored(values, collision, self._routing(output, batch, values))
@@ -357,10 +386,12 @@ def _module_logps(
     head: nn.Module, states: Tensor, ids: Tensor, scale: float, cap: float | None, with_collision: bool
 ) -> tuple[Tensor, Tensor]:
     """Do the same through a head that is not a plain matrix (adapted, quantized)."""
+    return _picked(_module_logits(head, states, scale, cap), ids, with_collision)
+
+
+def _module_logits(head: nn.Module, states: Tensor, scale: float, cap: float | None) -> Tensor:
     logits = _at_least_float32(head(states)) * scale
-    if cap is not None:
-        logits = torch.tanh(logits / cap) * cap
-    return _picked(logits, ids, with_collision)
+    return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
 def _picked(logits: Tensor, ids: Tensor, with_collision: bool) -> tuple[Tensor, Tensor]:
@@ -369,9 +400,19 @@ def _picked(logits: Tensor, ids: Tensor, with_collision: bool) -> tuple[Tensor, 
     return predicted.gather(1, ids[:, None])[:, 0], collision
 
 
+def _picked_and_likeliest(logits: Tensor, which: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of each target in its row `which` of the logits, and whether it is the largest."""
+    found = logits[which, targets] - logits.logsumexp(dim=-1)[which]
+    return found, logits.argmax(dim=-1)[which] == targets
+
+
 def _chunks(hidden: Tensor, targets: Tensor, vocabulary: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    size = max(TOKENS_STEP, CHUNK_ELEMENTS // vocabulary // TOKENS_STEP * TOKENS_STEP)
+    size = _chunk_size(vocabulary)
     return hidden.split(size), targets.split(size)
+
+
+def _chunk_size(vocabulary: int) -> int:
+    return max(TOKENS_STEP, CHUNK_ELEMENTS // vocabulary // TOKENS_STEP * TOKENS_STEP)
 
 
 def _logit_transform(model: Any) -> tuple[float, float | None]:

@@ -14,7 +14,7 @@ from poise import progress
 from poise.batch.attention import use_attention
 from poise.batch.render import Renderer
 from poise.batch.score import usual_attention, without_adapter
-from poise.evaluate.answer import Answer, Sampling
+from poise.evaluate.answer import Answer
 from poise.evaluate.questions import Question
 
 BATCH = 32
@@ -38,7 +38,6 @@ def answer(
     keep: Callable[[Question, Answer], None] = _pass,
 ) -> list[Answer]:
     """Answer every question, in order; prompts of similar length share a batch. `keep` is told of each at once."""
-    sampling = Sampling(max_new_tokens, temperature, seed)
     causal_lm = without_adapter(model)
     was_training = model.training
     model.eval()
@@ -48,14 +47,53 @@ def answer(
     with use_attention(causal_lm, usual_attention(causal_lm)), progress.stage(f"ask {label}", len(questions)) as stage:
         for start in range(0, len(by_length), batch_size):
             chosen = by_length[start : start + batch_size]
-            seeds = [_seed(seed, questions[index]) for index in chosen]
-            completions = _generate(model, renderer, [prompts[index] for index in chosen], sampling, seeds)
+            completions = complete(
+                model,
+                [prompts[index] for index in chosen],
+                max_new_tokens=max_new_tokens,
+                stop_ids=renderer.prepared.stop_ids,
+                pad_id=renderer.prepared.pad_id,
+                temperature=temperature,
+                seeds=[seed_of(seed, questions[index].id) for index in chosen],
+            )
             for index, completion in zip(chosen, completions, strict=True):
                 answers[index] = _answer(renderer, questions[index], completion)
                 keep(questions[index], answers[index])
             stage.advance(len(answers))
     model.train(was_training)
     return [answers[index] for index in range(len(questions))]
+
+
+def complete(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    stop_ids: Sequence[int],
+    pad_id: int | None,
+    temperature: float = 0.0,
+    seeds: Sequence[int] = (),
+    stops: Sequence[Callable[..., Any]] = (),
+) -> list[list[int]]:
+    """Continue prompts in one batch; returns what follows each, padding included.
+
+    `seeds` are the prompts' own, for a temperature above 0; `stops` are transformers' StoppingCriteria.
+    """
+    pad = pad_id if pad_id is not None else 0
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
+    seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    generated = model.generate(
+        input_ids=ids,
+        attention_mask=seen,
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        logits_processor=[_Noise(temperature, seeds, model.device)] if temperature > 0 else [],
+        stopping_criteria=list(stops),
+        eos_token_id=list(stop_ids),
+        pad_token_id=pad,
+    )
+    return generated[:, width:].tolist()
 
 
 def compare(
@@ -95,8 +133,9 @@ def _prompt_ids(renderer: Renderer, question: Question) -> list[int]:
     return list(renderer.prepared.tokenizer(question.text)["input_ids"])
 
 
-def _seed(seed: int, question: Question) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {question.id}".encode()).digest()[:7])
+def seed_of(seed: int, id: str) -> int:
+    """Return the seed of one question's own draws."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {id}".encode()).digest()[:7])
 
 
 class _Noise:
@@ -117,25 +156,6 @@ class _Noise:
             ]
         )
         return scores.float() / self._temperature - noise.log()
-
-
-def _generate(
-    model: Any, renderer: Renderer, prompts: Sequence[list[int]], sampling: Sampling, seeds: Sequence[int]
-) -> list[list[int]]:
-    pad = renderer.prepared.pad_id if renderer.prepared.pad_id is not None else 0
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
-    seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
-    generated = model.generate(
-        input_ids=ids,
-        attention_mask=seen,
-        do_sample=False,
-        max_new_tokens=sampling.max_new_tokens,
-        logits_processor=[_Noise(sampling.temperature, seeds, model.device)] if sampling.temperature > 0 else [],
-        eos_token_id=list(renderer.prepared.stop_ids),
-        pad_token_id=pad,
-    )
-    return generated[:, width:].tolist()
 
 
 def _answer(renderer: Renderer, question: Question, completion: list[int]) -> Answer:
