@@ -5,6 +5,7 @@ on the newline there, which generation never writes, and poise would not. TRL pa
 """
 
 import copy
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,47 @@ def test_a_weighted_sum_with_every_option_is_trls(renderer: Renderer, tmp_path: 
     with torch.no_grad():
         reference = reference_scorer(batch)
     compare_dpo(trainer, scorer, reference, batch, weighted_sum((("sigmoid", DPO), ("ipo", IPO)))(**options))
+
+
+def test_preference_metrics_are_trls_on_even_batches_and_means_over_pairs_on_ragged_ones(
+    renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL averages the means of batches: of three pairs and one, the last weighs as much as the others together."""
+    from trl import DPOConfig, DPOTrainer
+
+    from poise.evaluations import preferences
+
+    monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
+    models = {name: a_model(renderer, seed=seed) for seed, name in enumerate(("policy", "reference"))}
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+        renderer.prepared.tokenizer.save_pretrained(tmp_path / name)
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PREFERENCES))
+    options: dict[str, Any] = dict.fromkeys(str(parameter.name) for parameter in preferences.PARAMETERS)
+    options |= {"model": str(tmp_path / "policy"), "reference": str(tmp_path / "reference"), "beta": 0.1}
+    result = preferences.run(**options | {"data": str(tmp_path / "pairs.jsonl"), "out": tmp_path / "result"})
+    pairs = [json.loads(line) for line in (tmp_path / "result" / "pairs.jsonl").read_text().splitlines()]
+    lines = {line["name"]: line["estimate"]["value"] for table in result["tables"][:1] for line in table["lines"]}
+    rewards = {line["name"]: line["estimate"]["value"] for table in result["tables"][2:3] for line in table["lines"]}
+
+    def theirs(batch_size: int) -> dict[str, float]:
+        trainer = DPOTrainer(
+            models["policy"],
+            ref_model=models["reference"],
+            args=DPOConfig(**settings(tmp_path, beta=0.1, per_device_eval_batch_size=batch_size)),
+            train_dataset=Dataset.from_list(PREFERENCES),
+            eval_dataset=Dataset.from_list(PREFERENCES),
+            processing_class=renderer.prepared.tokenizer,
+        )
+        return trainer.evaluate()
+
+    even, ragged = theirs(2), theirs(3)
+    for name, key in (("chosen", "chosen"), ("rejected", "rejected"), ("margin", "margins")):
+        assert rewards[name] == pytest.approx(even[f"eval_rewards/{key}"], abs=1e-6)
+    assert lines["reward accuracy"] == pytest.approx(100 * even["eval_rewards/accuracies"])
+    margins = [pair["margin"] for pair in pairs]
+    assert ragged["eval_rewards/margins"] == pytest.approx((sum(margins[:3]) / 3 + margins[3]) / 2, abs=1e-6)
+    assert abs(ragged["eval_rewards/margins"] - rewards["margin"]) > 1e-3, "not the mean over pairs"
 
 
 def lora() -> LoraConfig:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from poise.cli import main
-from poise.evaluations import alpaca, generate, mtbench
+from poise.evaluations import alpaca, generate, mtbench, preferences
 
 pytest.importorskip("openai")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -310,6 +310,6 @@ def test_a_judge_without_a_name_or_at_a_forbidden_place_is_refused(files: list[o
 
 
 def test_every_evaluation_says_what_it_is() -> None:
-    for module in (alpaca, generate, mtbench):
+    for module in (alpaca, generate, mtbench, preferences):
         assert module.__doc__
         assert {parameter.name for parameter in module.PARAMETERS} == set(module.run.__annotations__) - {"return"}

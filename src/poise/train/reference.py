@@ -70,12 +70,18 @@ class Reference:
 
 
 def reference_for(
-    rows: Sequence[Row], scorer: Scorer, weights_sha256: str, *, tokens: int, store: Path | None
+    rows: Sequence[Row],
+    scorer: Scorer,
+    weights_sha256: str,
+    *,
+    tokens: int,
+    store: Path | None,
+    called: str = "reference",
 ) -> Reference:
     """Look every row up in the store and compute what is missing, in one pass without gradient.
 
     `tokens` is the budget of a training micro-batch. Call it inside the context that the model computes in, whose type
-    belongs to the key.
+    belongs to the key. `called` is what the person waiting reads of it.
     """
     started = time.monotonic()
     by_digest = {row.digest(): row for row in rows}
@@ -84,10 +90,10 @@ def reference_for(
     missing = [row for digest, row in by_digest.items() if digest not in found]
     notes: list[str] = []
     if missing:
-        computed, notes = _compute(missing, scorer, tokens, kept)
+        computed, notes = _compute(missing, scorer, tokens, kept, called)
         found |= computed
     seconds = time.monotonic() - started
-    progress.say(f"reference: {_told(len(by_digest), len(missing), seconds, kept)}")
+    progress.say(f"{called}: {_told(len(by_digest), len(missing), seconds, kept)}")
     return Reference(found, weights_sha256, seconds, len(missing), tuple(notes))
 
 
@@ -122,11 +128,11 @@ def weights_sha256(model: Any) -> str:
 
 
 def _compute(
-    rows: Sequence[Row], scorer: Scorer, tokens: int, kept: Store | None
+    rows: Sequence[Row], scorer: Scorer, tokens: int, kept: Store | None, called: str
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Score rows, each process its share; returns all values by digest, and what there is to say of lacking memory."""
     own = processes.shares(rows, scorer.tokens, processes.count())[processes.rank()]
-    shares = processes.everyone(processes.together(lambda: _compute_own(own, scorer, tokens, kept)))
+    shares = processes.everyone(processes.together(lambda: _compute_own(own, scorer, tokens, kept, called)))
     found: dict[str, np.ndarray] = {}
     for share, _ in shares:
         found |= share
@@ -134,7 +140,7 @@ def _compute(
 
 
 def _compute_own(
-    rows: Sequence[Row], scorer: Scorer, tokens: int, kept: Store | None
+    rows: Sequence[Row], scorer: Scorer, tokens: int, kept: Store | None, called: str
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Score rows, and store them now and then, the rest at the end, be it an error or Ctrl-C."""
     was_training = scorer.training
@@ -142,12 +148,12 @@ def _compute_own(
     pass_ = _Pass(scorer, kept)
     notes: list[str] = []
     try:
-        with progress.stage("reference", len(rows)) as stage, torch.no_grad():
+        with progress.stage(called, len(rows)) as stage, torch.no_grad():
             budget = pass_tokens(tokens, scorer.device)
             fitting(
                 lambda tokens: pass_.score(rows, tokens, stage),
                 budget,
-                lambda _, said: notes.append(f"reference: {said}"),
+                lambda _, said: notes.append(f"{called}: {said}"),
             )
     finally:
         pass_.keep()
