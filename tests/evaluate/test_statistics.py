@@ -149,3 +149,14 @@ def test_the_interval_of_a_paired_difference_covers_too() -> None:
         found = statistics.difference(before, after, clusters, resamples=600, seed=trial)
         hits += found.low <= 0.3 <= found.high
     assert 0.93 <= hits / 1500 <= 0.97
+
+
+def test_paired_shares_have_newcombes_interval_even_where_nothing_changed() -> None:
+    """His table of 1998: 36 right under both, 12 only before, 2 only after give 0.0569 to 0.3404."""
+    before, after = [1] * 48 + [0] * 2, [1] * 36 + [0] * 12 + [1] * 2
+    found = statistics.difference(before, after)
+    assert (found.low, found.high) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
+    same = statistics.difference([1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0])
+    assert same.value == 0
+    assert same.low < -0.1
+    assert same.high > 0.1

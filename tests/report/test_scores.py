@@ -35,6 +35,18 @@ def test_without_the_single_answers_fisher_is_used():
     assert change and change.p == pytest.approx(0.1) and change.pairs is None
 
 
+def test_the_interval_of_a_paired_difference_is_the_published_one():
+    # 36 right under both, 12 only before, 2 only after: Newcombe 1998 has 0.0569 to 0.3404 for the loss
+    change = marked(*[(1, 1)] * 36, *[(1, 0)] * 12, *[(0, 1)] * 2).change("a", "b")
+    assert change and change.interval == pytest.approx((-34.04, -5.69), abs=0.005)
+
+
+def test_without_pairs_the_interval_of_a_difference_is_that_of_two_samples():
+    # 56 of 70 and 48 of 80: Newcombe 1998 has 0.0524 to 0.3339 for two samples
+    change = ScoredSet("facts", "facts", {"a": Score(48, 80), "b": Score(56, 70)}, []).change("a", "b")
+    assert change and change.interval == pytest.approx((5.24, 33.39), abs=0.005)
+
+
 def test_no_changed_answer_is_no_evidence_of_change():
     change = marked((1, 1), (0, 0)).change("a", "b")
     assert change and change.p == 1 and change.points == 0

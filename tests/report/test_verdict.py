@@ -27,7 +27,10 @@ def test_gains_without_a_loss_are_good(scored):
     found = verdict([SFT, stage])
     assert found.level == "good"
     assert found.headline == "Learned: facts 0 → 100 %, polite 40 → 100 %, nothing lost."
-    assert found.details[0] == "facts: 0 % → 100 % (before → dpo, 40 questions; 0 got worse, 40 better, p < 0.001)."
+    assert found.details[0] == (
+        "facts: 0 % → 100 % (before → dpo: +100 points, 95 %: +88 to +100; 40 questions; 0 got worse, 40 better, "
+        "p < 0.001)."
+    )
 
 
 def test_a_ruined_model_is_bad_though_reward_accuracy_is_perfect(scored):

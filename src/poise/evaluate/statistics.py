@@ -95,11 +95,32 @@ def difference(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Estimate `after - before` over the same items, by the paired bootstrap."""
+    """Estimate `after - before` over the same items, by the paired bootstrap; independent zeros and ones by Newcombe.
+
+    A bootstrap of items of which none changed has no width, however few they are.
+    """
     gains = [now - was for was, now in zip(before, after, strict=True)]
     sums, counts = _cluster_sums(gains, clusters)
-    low, high = _bootstrap(sums, counts, resamples, seed)
+    if len(sums) == len(gains) and {*before, *after} <= {0, 1}:
+        low, high = newcombe(before, after)
+    else:
+        low, high = _bootstrap(sums, counts, resamples, seed)
     return Estimate(float(sums.sum() / counts.sum()), standard_error(gains, clusters), low, high, len(gains))
+
+
+def newcombe(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
+    """Return Newcombe's (1998, method 10) interval of the difference of paired shares: Wilson's of each, correlated."""
+    n, was, now = len(before), sum(before), sum(after)
+    both = sum(one * other for one, other in zip(before, after, strict=True))
+    product = both * (n - was - now + both) - (was - both) * (now - both)
+    margins = was * (n - was) * now * (n - now)
+    phi = (max(product - n / 2, 0) if product > 0 else product) / margins**0.5 if margins else 0.0
+
+    def reach(falling: float, rising: float) -> float:
+        down, up = falling / n - wilson(falling, n)[0], wilson(rising, n)[1] - rising / n
+        return float(max(0.0, down**2 - 2 * phi * down * up + up**2) ** 0.5)
+
+    return (now - was) / n - reach(now, was), (now - was) / n + reach(was, now)
 
 
 def mcnemar(before: Sequence[float], after: Sequence[float]) -> float:

@@ -1,7 +1,7 @@
 """Scores: how many of n questions a model answers right, how sure that is, and whether two models differ.
 
 Intervals are Wilson's (1927); differences are tested exactly and two-sided: on paired answers with McNemar's test (a
-binomial on the answers that changed), without pairs with Fisher's.
+binomial on the answers that changed), without pairs with Fisher's. Differences have Newcombe's (1998) intervals.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,6 +52,32 @@ class Change:
     def points(self) -> float:
         """The difference in percentage points."""
         return 100 * (self.now.share - self.was.share)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Newcombe's (1998, method 10) 95 % interval of the difference in points, without pairs his method for two."""
+        half = self._reach(self.now, self.was), self._reach(self.was, self.now)
+        difference = self.now.share - self.was.share
+        return 100 * (difference - half[0]), 100 * (difference + half[1])
+
+    def _reach(self, falling: Score, rising: Score) -> float:
+        """How far the difference could be off where the share `falling` is lower and `rising` higher than seen."""
+        down, up = falling.share - falling.interval[0], rising.interval[1] - rising.share
+        return max(0.0, down**2 - 2 * self._correlation * down * up + up**2) ** 0.5
+
+    @property
+    def _correlation(self) -> float:
+        """Phi of the paired answers, corrected for continuity; 0 without pairs."""
+        if self.pairs is None:
+            return 0.0
+        worse, better = self.pairs
+        both = self.was.right - worse
+        neither = self.was.n - both - worse - better
+        margins = self.was.right * (self.was.n - self.was.right) * self.now.right * (self.now.n - self.now.right)
+        if margins <= 0 or both < 0 or neither < 0:
+            return 0.0
+        product = both * neither - worse * better
+        return (max(product - self.was.n / 2, 0) if product > 0 else product) / margins**0.5
 
     @property
     def is_large(self) -> bool:

@@ -164,7 +164,9 @@ def _explain(change: Change) -> str:
     pairs = f"; {change.pairs[0]} got worse, {change.pairs[1]} better" if change.pairs else ""
     p = "p < 0.001" if change.p < 0.001 else f"p = {change.p:.2g}"
     doubt = "" if change.is_clear else "; under 10 points" if change.p < CLEAR_P else "; this can be chance"
-    return f"{moved} ({change.start} → {change.end}, {change.now.n} questions{pairs}, {p}{doubt})."
+    low, high = change.interval
+    points = f"{change.points:+.0f} points, 95 %: {low:+.0f} to {high:+.0f}"
+    return f"{moved} ({change.start} → {change.end}: {points}; {change.now.n} questions{pairs}, {p}{doubt})."
 
 
 def _cause_and_remedy(stage: Stage) -> list[str]:
