@@ -90,6 +90,12 @@ class Scorer(nn.Module):
         return without_adapter(self.model)
 
     @property
+    def _no_split_modules(self) -> list[str]:
+        """Classes of the layers that are divided over processes one by one, for accelerate; the rest stays together."""
+        present = {type(module).__name__ for module in self.modules()}
+        return sorted(present & set(getattr(self.causal_lm, "_no_split_modules", None) or ()))
+
+    @property
     def config(self) -> Any:
         """The model's configuration, where transformers' Trainer looks for it."""
         return self.causal_lm.config
@@ -268,7 +274,9 @@ def token_logps(
         )
         with torch.autocast(hidden.device.type, enabled=False):
             projected = _ChunkedLogps.apply(states, head.weight, head.bias, ids, scale, cap, dtype, with_collision)
-        values, collision = (each[: len(targets)] for each in cast("tuple[Tensor, Tensor]", projected))
+        values, collision = cast("tuple[Tensor, Tensor]", projected)
+        if missing:
+            values, collision = values[: len(targets)].clone(), collision[: len(targets)]
     else:
         parts = [
             cast(

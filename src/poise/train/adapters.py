@@ -81,12 +81,12 @@ def put_on(base: Any, name: str, revision: str, *, adapter_name: str = TRAINED, 
         )
 
 
-def save_adapter(model: Any, folder: Path, base_sha256: str) -> None:
+def save_adapter(model: Any, folder: Path, base_sha256: str, weights: dict[str, Any] | None = None) -> None:
     """Write the adapter, stacked ones as a single one, and the hash of what it stands on."""
     if BENEATH in model.peft_config:
         save_as_one(model, folder)
     else:  # the base is never saved with it: rows and modules that are trained are the adapter's own
-        model.save_pretrained(str(folder), save_embedding_layers=False)
+        model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=weights)
     write_whole(folder / ADAPTER_BASE, json.dumps({"base_weights_sha256": base_sha256}) + "\n")
 
 

@@ -42,8 +42,8 @@ def make_trainer(
 ) -> PoiseTrainer:
     """Put the Trainer of a run together."""
 
-    def save(folder: Path) -> None:
-        save_model(scorer.model, prepared.tokenizer, folder, base_sha256)
+    def save(folder: Path, weights: dict[str, Any] | None) -> None:
+        save_model(scorer.model, prepared.tokenizer, folder, base_sha256, weights)
 
     guess = None if recipe.objective.needs_reference else math.log(len(prepared.tokenizer.tokenizer))
     return PoiseTrainer(

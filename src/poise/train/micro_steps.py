@@ -176,7 +176,9 @@ def take_micro_steps(
         prepared.rendered.train,
         reference=reference,
         micro_batch_tokens=assembled.micro_batch_tokens,
-        save=lambda folder: save_model(assembled.scorer.model, prepared.tokenizer, folder, assembled.base_sha256),
+        save=lambda folder, weights: save_model(
+            assembled.scorer.model, prepared.tokenizer, folder, assembled.base_sha256, weights
+        ),
         callbacks=[Follow(reference)] if isinstance(reference, FollowingReference) else [],
     )
     trainer.train()

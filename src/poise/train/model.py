@@ -22,6 +22,7 @@ from poise.train.quantize import (
     quantized_sha256,
 )
 from poise.train.reference import weights_sha256
+from poise.train.reopened import check_saved
 from poise.train.stacked import TRAINED
 
 
@@ -163,18 +164,24 @@ def disable_dropout(model: Any) -> None:
                 setattr(module, name, 0.0)
 
 
-def save_model(model: Any, prepared: PreparedTokenizer, folder: Path, base_sha256: str) -> None:
-    """Write weights, tokenizer with template, and the stop tokens, so that default generation stops by itself."""
+def save_model(
+    model: Any, prepared: PreparedTokenizer, folder: Path, base_sha256: str, weights: dict[str, Any] | None = None
+) -> None:
+    """Write weights, tokenizer with template, and the stop tokens, so that default generation stops by itself.
+
+    `weights` are the model's where they were gathered from several processes. What is written is opened again.
+    """
     from peft import PeftModel
 
     causal_lm = without_adapter(model)
     with use_attention(causal_lm, usual_attention(causal_lm)):
         if isinstance(model, PeftModel):
-            save_adapter(model, folder, base_sha256)
+            save_adapter(model, folder, base_sha256, weights)
         else:
-            model.save_pretrained(str(folder))
+            model.save_pretrained(str(folder), state_dict=weights)
     prepared.tokenizer.save_pretrained(folder)
     causal_lm.generation_config.save_pretrained(folder)
+    check_saved(model, folder)
 
 
 def parameter_counts(model: Any) -> tuple[int, int]:

@@ -22,7 +22,15 @@ from poise.errors import RunError
 from poise.run import now
 from poise.sealed import stage
 from poise.train.checkpoint import NAME, commit, load_weights, rotate, written
+from poise.train.layout import layout_here
 from poise.train.processes import main_alone, rank, together
+from poise.train.sharded import (
+    divide_as_asked,
+    gathered_optimizer,
+    gathered_weights,
+    give_optimizer,
+    without_prefix,
+)
 from poise.train.sizes import state_bytes, weight_bytes
 from poise.train.state_file import load_state, save_state
 
@@ -54,8 +62,14 @@ class ResumableTrainer(Trainer):
         self._counters: dict[str, Any] = {}
         self.add_callback(_TakeUp(self))
 
-    def save_weights(self, folder: Path) -> None:
-        """Write the model as it can be loaded by itself."""
+    def create_accelerator_and_postprocess(self) -> None:
+        """Let what accelerate made divide weights wherever it was told to."""
+        super().create_accelerator_and_postprocess()
+        divide_as_asked(self.accelerator)
+        self.is_fsdp_enabled = getattr(self.accelerator.state, "fsdp_plugin", None) is not None
+
+    def save_weights(self, folder: Path, weights: dict[str, Any] | None = None) -> None:
+        """Write the model as it can be loaded by itself, with `weights` where they were gathered."""
         raise NotImplementedError
 
     def policy(self) -> Any:
@@ -86,12 +100,17 @@ class ResumableTrainer(Trainer):
     def load_more(self, folder: Path) -> None:
         """Read what `save_more` wrote."""
 
+    def gathered(self) -> dict[str, Any] | None:
+        """Collect the whole weights in the main process; None where every process has them. All take part."""
+        if self.is_fsdp_enabled:
+            return gathered_weights(self.model, trained_alone=hasattr(self.policy(), "peft_config"))
+        if layout_here().stage == 3:
+            return without_prefix(self.accelerator.get_state_dict(self.model_wrapped) or {})
+        return None
+
     def save_now(self) -> None:
         """Write a checkpoint of where training stands, unless there is one."""
         self._save_checkpoint(self.model, None)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        self.save_weights(Path(output_dir or str(self.args.output_dir)))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write into staging, seal, rename: every process its own state, the main one everything else."""
@@ -114,7 +133,11 @@ class ResumableTrainer(Trainer):
 
     def _write(self, staging: Path, is_resumable: bool) -> None:
         self.store_flos()
-        self.save_model(str(staging), _internal_call=True)
+        weights = self.gathered()
+        if weights is not None:
+            main_alone(lambda: self.save_weights(staging, weights))
+        elif self.is_world_process_zero():
+            self.save_weights(staging)
         if is_resumable:
             self._save_optimizer_and_scheduler(str(staging))
             save_state(staging / f"process-{rank()}", {"random": _random_state(), "counters": self.counters()})
@@ -148,18 +171,27 @@ class ResumableTrainer(Trainer):
         return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self._is_sharded:  # accelerate's and DeepSpeed's own files, hashed like all others
+        optimizer: Any = self.optimizer
+        if self.is_deepspeed_enabled:  # its own files, hashed like all others
             super()._save_optimizer_and_scheduler(output_dir)
             super()._save_scaler(output_dir)
-        elif self.args.should_save:
-            optimizer: Any = self.optimizer
+            return
+        state = gathered_optimizer(self.model, optimizer) if self.is_fsdp_enabled else optimizer.state_dict()
+        if self.args.should_save:
             scheduler: Any = self.lr_scheduler
             scaler = getattr(self.accelerator, "scaler", None)
-            save_state(Path(output_dir) / "optimizer", optimizer.state_dict())
+            save_state(Path(output_dir) / "optimizer", state)
             schedule = {"schedule": scheduler.state_dict(), "scaler": scaler.state_dict() if scaler else None}
             save_state(Path(output_dir) / "schedule", schedule)
 
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
+        if resume_from_checkpoint is not None and self._is_sharded:  # while every process has all weights
+            load_weights(self.policy(), Path(resume_from_checkpoint))
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self._is_sharded:
+            return
         load_weights(self.policy(), Path(resume_from_checkpoint))
         self.load_more(Path(resume_from_checkpoint))
 
@@ -169,10 +201,14 @@ class ResumableTrainer(Trainer):
         optimizer: Any = self.optimizer
         scheduler: Any = self.lr_scheduler
         fresh = [dict(group) for group in optimizer.param_groups]
-        if self._is_sharded:
+        if self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
         else:
-            optimizer.load_state_dict(load_state(Path(checkpoint) / "optimizer"))
+            if self.is_fsdp_enabled:
+                state = load_state(Path(checkpoint) / "optimizer") if self.is_world_process_zero() else {}
+                give_optimizer(self.model, optimizer, state)
+            else:
+                optimizer.load_state_dict(load_state(Path(checkpoint) / "optimizer"))
             schedule = load_state(Path(checkpoint) / "schedule")
             scheduler.load_state_dict(schedule["schedule"])
             scaler: Any = self.accelerator.scaler
@@ -185,7 +221,7 @@ class ResumableTrainer(Trainer):
             _follow_new_schedule(scheduler, fresh, scheduler.last_epoch)
 
     def _load_scaler(self, checkpoint: str | None) -> None:
-        if self._is_sharded:
+        if self.is_deepspeed_enabled:
             super()._load_scaler(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:

@@ -31,13 +31,14 @@ from poise.train.forecast import forecast_run
 from poise.train.layout import layout_here, refuse_unsound
 from poise.train.loop import decoder, make_trainer, run_loop
 from poise.train.memory import told_plainly
-from poise.train.model import parameter_counts, quiet_libraries
+from poise.train.model import Hardware, load_model, parameter_counts, quiet_libraries
 from poise.train.preflight import examine, recorded, tell
 from poise.train.prepare import Prepared, prepare
 from poise.train.processes import agreed, is_main, main_alone, together
 from poise.train.reference import Reference
 from poise.train.reference_of import make_reference, reference_facts, reference_store
 from poise.train.replay import keep_batch
+from poise.train.sharded import layout_name
 from poise.train.sizes import weight_bytes
 from poise.train.space import check_space
 from poise.train.starting_point import identity_of, settle, starting_point, tell_changes
@@ -192,9 +193,9 @@ def _train(recipe: Recipe, run: Run, checkpoint: Checkpoint | None, ask: Ask | N
             {each.key for each in changed},
         )
         forecast_run(trainer, recipe, facts["sha256"], began=started, asking=asked, resumed=checkpoint is not None)
-        run_loop(trainer, run, checkpoint, lambda: main_alone(lambda: _save_result(trainer)))
+        run_loop(trainer, run, checkpoint, lambda: _finish(trainer))
     if ask:
-        main_alone(lambda: ask("after", model, prepared.renderer, prepared.loaded))
+        main_alone(lambda: ask("after", _whole(trainer, recipe, hardware), prepared.renderer, prepared.loaded))
     seconds = round(time.monotonic() - started, 3)
     main_alone(lambda: run.update_manifest(status="done", finished=now(), seconds=seconds))
 
@@ -216,14 +217,29 @@ def _judge(run: Run, findings: Sequence[Finding], ignored: Sequence[str]) -> Non
     refuse(findings, ignored)
 
 
-def _save_result(trainer: PoiseTrainer) -> None:
+def _finish(trainer: PoiseTrainer) -> None:
+    weights = trainer.gathered()
+    main_alone(lambda: _save_result(trainer, weights))
+
+
+def _whole(trainer: PoiseTrainer, recipe: Recipe, hardware: Hardware) -> Any:
+    """Return the trained model; where no process has all its weights, the one that was saved."""
+    if not layout_here().divides_weights:
+        return trainer.scorer.model
+    saved = {"model_name_or_path": str(trainer.run.path / "model"), "model_revision": "main"}
+    return load_model(recipe.model.model_copy(update=saved), hardware).model
+
+
+def _save_result(trainer: PoiseTrainer, weights: dict[str, Any] | None) -> None:
     """Write the trained model, whole or not at all, and what the training came to."""
     folder, model = trainer.run.path, trainer.scorer.model
     with written("the model", folder, weight_bytes(model)):
         staging = stage(folder)
-        trainer.save_weights(staging)
+        trainer.save_weights(staging, weights)
         replace_sealed(staging, folder / "model", {"step": trainer.state.global_step})
-    trainer.run.update_manifest(train_loss=trainer.train_loss, tokens_seen=trainer.tokens_seen)
+    trainer.run.update_manifest(
+        train_loss=trainer.train_loss, tokens_seen=trainer.tokens_seen, layout=layout_name(trainer.scorer)
+    )
 
 
 def _begin(recipe: Recipe, run: Run) -> None:

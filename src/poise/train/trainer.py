@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
@@ -37,6 +38,7 @@ from poise.train.processes import NOTHING, agreed
 from poise.train.reference import Reference
 from poise.train.resumable import ResumableTrainer
 from poise.train.rollback import left_out, stand_in
+from poise.train.sharded import evened
 from poise.train.tally import Tally
 from poise.train.whole_step import items, random_state, set_random_state
 
@@ -68,7 +70,7 @@ class PoiseTrainer(ResumableTrainer):
         eval_rows: Sequence[Row] = (),
         reference: Reference | FollowingReference | None = None,
         micro_batch_tokens: int,
-        save: Callable[[Path], None],
+        save: Callable[[Path, dict[str, Any] | None], None],
         callbacks: list[TrainerCallback],
         guard: Guard | None = None,
         identity: Mapping[str, Any] | None = None,
@@ -149,7 +151,9 @@ class PoiseTrainer(ResumableTrainer):
         return share or [NOTHING]
 
     def _step(self, model: Any, rows: Sequence[Row], scale: float, tokens: int) -> Tensor:
-        groups = pack(rows, tokens, self.scorer.tokens)
+        groups: Sequence[Sequence[Row]] = pack(rows, tokens, self.scorer.tokens)
+        if self._is_sharded:
+            groups = evened(groups, self.args.device)
         apart = len(groups) > 1 or processes.count() > 1
         step = self._whole_step if self.objective.whole_step and apart else self._group_by_group
         return step(model, groups, scale)
@@ -171,7 +175,7 @@ class PoiseTrainer(ResumableTrainer):
             last = index == len(groups) - 1
             with self._room_for(group, exchanges=last or self._is_sharded), self._syncing(model, last=last):
                 losses, metrics, router = self._losses(model, group)
-                loss = losses.sum() * scale + self._router_loss(router)
+                loss = losses.sum() * scale + self._router_loss(None if group[0] is NOTHING else router)
                 self.accelerator.backward(loss)
             total += loss.detach()
             self._tally.metrics.add(metrics)
@@ -237,6 +241,7 @@ class PoiseTrainer(ResumableTrainer):
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """Return the norm before clipping; asked for before every update, with and without clipping."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         value = float(norm) if norm is not None else 0.0
         self.guard.gradient_norm(self.state.global_step + 1, value, self.step_rows)
         if norm is not None and value == 0 and self.state.global_step == 0:
@@ -263,7 +268,8 @@ class PoiseTrainer(ResumableTrainer):
         def score() -> Means:
             return fitting(lambda tokens: self._held_out_means(own, tokens), self.micro_batch_tokens, self._go_on_with)
 
-        means = Means.joined(processes.everyone(processes.together(score)))
+        found = score() if self._is_sharded else processes.together(score)
+        means = Means.joined(processes.everyone(found))
         self.scorer.train()
         result = {f"{metric_key_prefix}_{name}": mean for name, mean in means.read().items()}
         self.log(result)
@@ -279,7 +285,9 @@ class PoiseTrainer(ResumableTrainer):
 
     def _held_out_losses(self, rows: Sequence[Row], tokens: int) -> Iterator[tuple[Sequence[Row], Any]]:
         """Yield rows with their (losses, metrics); all at once where the objective looks at all."""
-        groups = pack(rows, tokens, self.scorer.tokens)
+        groups: Sequence[Sequence[Row]] = pack(rows, tokens, self.scorer.tokens)
+        if self._is_sharded:
+            groups = evened(groups, self.args.device)
         if not self.objective.whole_step:
             for group in groups:
                 with self._room_for(group, exchanges=self._is_sharded):
@@ -313,12 +321,12 @@ class PoiseTrainer(ResumableTrainer):
         if "train_runtime" not in logs and self.is_world_process_zero():
             self.run.append_metrics({"step": self.state.global_step, **self.state.log_history[-1]})
 
-    def save_weights(self, folder: Path) -> None:
+    def save_weights(self, folder: Path, weights: dict[str, Any] | None = None) -> None:
         """Write the model as it can be loaded by itself; DivergenceError where its weights are no numbers."""
-        if not self._is_sharded:  # else no process holds them all
-            trained = ((name, each) for name, each in self.policy().named_parameters() if each.requires_grad)
-            self.guard.weights(self.state.global_step, trained, self.step_rows)
-        self._save_model(folder)
+        held = self.policy().named_parameters() if weights is None else weights.items()
+        trained = ((name, each) for name, each in held if each.requires_grad or weights is not None)
+        self.guard.weights(self.state.global_step, trained, self.step_rows)
+        self._save_model(folder, weights)
 
     def policy(self) -> Any:
         """Return the model that `save_weights` writes."""
