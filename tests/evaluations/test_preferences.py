@@ -225,14 +225,14 @@ def test_a_base_that_has_changed_under_a_run_is_refused(world: Path, evaluate: E
     resolved = run / "recipe.resolved.yaml"
     moved = resolved.read_text().replace(str(world / "base"), str(base)).replace(str(world / "cache"), str(tmp_path))
     resolved.write_text(moved)
-    _, lines = evaluate(model=run)
-    assert_by_hand(lines, hand(world, "full"))
+    _, before = evaluate(model=run)
+    assert_by_hand(before, hand(world, "full"))
     shutil.rmtree(tmp_path / "reference")
     tiny.make_base(base, seed=1)
     with pytest.raises(ModelError, match=r"is not what .* was measured from"):
         evaluate(model=run)
     _, lines = evaluate(model=run, reference=base)
-    assert lines[0]["reference_logp_chosen"] != hand(world, "full")[0]["reference_logp_chosen"], "it was asked for"
+    assert lines[0]["reference_logp_chosen"] != before[0]["reference_logp_chosen"], "it was asked for"
 
 
 # Comparing -----------------------------------------------------------------------------------------------------------
