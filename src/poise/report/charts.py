@@ -13,7 +13,7 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup
 
-from poise.report.signals import LN2, STARTS_AT_LN2
+from poise.diagnosis import LN2, STARTS_AT_LN2
 from poise.report.stage import Stage
 from poise.report.wording import compact, count, is_number
 

@@ -3,17 +3,13 @@
 Likelihood displacement: arXiv:2410.08847.
 """
 
-import math
 from collections.abc import Sequence
 from statistics import mean
 
+from poise.diagnosis import AT_LN2, LN2, STARTS_AT_LN2
 from poise.report.scores import ScoredSet, answers_that, compare
 from poise.report.stage import Stage
 from poise.report.wording import compact, count, is_number
-
-LN2 = math.log(2)
-STARTS_AT_LN2 = ("aot", "aot_unpaired", "dpo", "robust", "sigmoid_norm")
-"""Objectives whose loss is ln 2 where policy and reference agree."""
 
 
 def stopping(stage: Stage) -> ScoredSet:
@@ -81,9 +77,12 @@ def _stage_signals(stage: Stage) -> list[str]:
         found.append(
             f"{stage.name}: the loss was not a number at {count(broken)} of {len(stage.metrics)} logged steps."
         )
-    if stage.name in STARTS_AT_LN2 and len(losses) > 1 and all(abs(loss - LN2) < 0.005 for loss in losses):
+    said = stage.manifest.get("diagnoses") or {}
+    found += [f"{stage.name}: {sentence}." for sentence in said.values()]
+    still = len(losses) > 1 and all(abs(loss - LN2) < AT_LN2 for loss in losses)
+    if "stuck" not in said and stage.name in STARTS_AT_LN2 and still:
         found.append(f"{stage.name}: the loss stayed at ln 2 = 0.693: the model has not moved from its reference.")
-    if fall := displacement(stage):
+    if "displaced" not in said and (fall := displacement(stage)):
         found.append(
             f"{stage.name}: {fall}; this is likelihood displacement, what was preferred became less likely too."
         )

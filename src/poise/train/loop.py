@@ -14,6 +14,7 @@ from poise.run import Run
 from poise.train import processes
 from poise.train.arguments import training_arguments
 from poise.train.checkpoint import Checkpoint
+from poise.train.diagnosing import Diagnose
 from poise.train.divergence import Watch
 from poise.train.guard import GoBack, Guard
 from poise.train.model import Hardware, save_model
@@ -61,6 +62,7 @@ def make_trainer(
             *([Follow(reference)] if isinstance(reference, FollowingReference) else []),
             ShowProgress(recipe.verb),
             StopGently(),
+            *([Diagnose(recipe, run)] if recipe.objective.unit == "pairs" else []),
             *([DrawApart()] if processes.count() > 1 else []),
         ],
         identity=identity,
