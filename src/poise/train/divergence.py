@@ -20,7 +20,7 @@ WINDOW = 20
 ENOUGH = 10
 """Fewer are too few to know how much losses differ from step to step; until then only an explosion is told."""
 BAND = 8.0
-"""Median absolute deviations; 60 sound runs had three losses in a row above it in none."""
+"""Median absolute deviations; 30 sound runs of sft, dpo and orpo had three losses in a row above it in none."""
 LEAST_DEVIATION = 0.05
 """Of the level and of the scale: losses that hardly differ from step to step may still move by 8 times this."""
 IN_A_ROW = 3
