@@ -12,6 +12,7 @@ from poise.curate import minhash
 from poise.curate.minhash import (
     candidate_pairs,
     kept_greedily,
+    likely,
     picked,
     signatures,
     signatures_in_order,
@@ -218,3 +219,13 @@ def test_signatures_are_put_in_the_order_that_is_asked_for() -> None:
     texts = text_array(["a b c d", "e f g h", "i j k l"])
     order = np.array([2, 0, 1])
     assert (signatures_in_order([texts[:1], texts[1:]], order) == signatures(texts)[order]).all()
+
+
+def test_pairs_whose_signatures_agree_too_seldom_are_not_compared() -> None:
+    signed = np.zeros((4, 128), np.uint32)
+    signed[1, 64:] = 1  # agrees with the first in half of the places
+    signed[2, 42:] = 2  # in 42 of 128: 0.5 - 4 sqrt(0.25 / 128) of them is 41.4
+    signed[3, 41:] = 3
+    pairs = np.array([[0, 1], [0, 2], [0, 3]], np.int64)
+    assert likely(pairs, signed, 0.5).tolist() == [[0, 1], [0, 2]]
+    assert likely(pairs[:0], signed, 0.5).shape == (0, 2)

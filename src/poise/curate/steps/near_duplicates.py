@@ -34,6 +34,7 @@ from poise.curate.minhash import (
     candidate_pairs,
     each_text,
     kept_greedily,
+    likely,
     picked,
     signatures_in_order,
     text_arrays,
@@ -175,8 +176,9 @@ class NearDuplicates(Step):
         threshold = self.threshold or JACCARD
         signed = signatures_in_order(texts, order, ngram=self.ngram, permutations=self.bands * self.rows, seed=SEED)
         found = candidate_pairs(signed, bands=self.bands, rows=self.rows, groups=groups)
+        compared = likely(found.pairs, signed, threshold)
         del signed
-        rows, pairs = np.unique(found.pairs, return_inverse=True)
+        rows, pairs = np.unique(compared, return_inverse=True)
         involved = picked(texts, order[rows])
         places, similarity = verified(pairs, involved, ngram=self.ngram, threshold=threshold)
         near = len(places)
@@ -187,7 +189,7 @@ class NearDuplicates(Step):
         losses = kept_greedily(len(order), [block])
         facts: dict[str, Any] = {key: getattr(self, key) for key in MINHASH_KEYS}
         facts |= {"threshold": threshold, "hash": HASH_FUNCTION, "seed": SEED, "candidate pairs": len(found.pairs)}
-        facts |= {"verified pairs": near, "unlike in a part": near - len(block[0])}
+        facts |= {"compared pairs": len(compared), "verified pairs": near, "unlike in a part": near - len(block[0])}
         facts |= {"largest bucket": found.largest_bucket}
         return losses, facts | {"buckets not compared in full": found.cut_buckets}
 
