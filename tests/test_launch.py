@@ -63,12 +63,12 @@ BEST = {"dataset_test_split": "test", "eval_strategy": "steps", "save_strategy":
 QUANTIZED = {"use_peft": True, "load_in_4bit": True}
 UNSOUND: list[tuple[Layout, dict[str, Any], str | None]] = [
     (DDP, QUANTIZED, None),
-    (ZERO2, QUANTIZED, None),
-    (ZERO3, QUANTIZED, "quantized weights with ZeRO-3"),
+    (ZERO2, {}, "DeepSpeed (ZeRO-2) is not trained with"),
+    (ZERO3, {}, "DeepSpeed (ZeRO-3) is not trained with"),
     (FSDP, QUANTIZED, "quantized weights with FSDP2"),
     (FSDP, {"use_peft": True, "adapter_continuation": "stack"}, "adapter_continuation: stack with FSDP2"),
     (DDP, {"sync_ref_model": True}, None),
-    (ZERO3, {"sync_ref_model": True}, "a reference that moves (sync_ref_model) with ZeRO-3"),
+    (FSDP, {"sync_ref_model": True}, "a reference that moves (sync_ref_model) with FSDP2"),
     (FSDP, {"load_best_model_at_end": True, **BEST}, "load_best_model_at_end with FSDP2"),
     (Layout("fsdp", {**GOOD_FSDP, "version": 1}), {}, "fsdp_version: 1 is not trained with"),
     (Layout("fsdp", {"version": 2}), {}, "fsdp_auto_wrap_policy: NO_WRAP"),

@@ -18,7 +18,7 @@ from poise.errors import InterruptedRun, PoiseError, RecipeError, ResourceError
 from poise.recipe import Recipe
 from poise.train.layout import KINDS, layout_of, refuse_unsound
 
-SHIPPED = "recipes/accelerate/ has ddp.yaml, fsdp2.yaml, zero2.yaml and zero3.yaml"
+SHIPPED = "recipes/accelerate/ has ddp.yaml and fsdp2.yaml"
 SECONDS_TO_SAVE = 900
 """What a stopped process has to finish its step and write a checkpoint, before it is killed; torch gives 30."""
 

@@ -99,6 +99,12 @@ def _unsound(recipe: Recipe, layout: Layout) -> Iterator[tuple[str, str, str]]:
             "a batch is one flat row of sequences that share prefixes; it is divided by rows, not by tokens or heads",
             "remove parallelism_config from the accelerate configuration",
         )
+    if layout.kind == "deepspeed":
+        yield (
+            f"DeepSpeed ({layout.name}) is not trained with here",
+            "it updates weights within the last backward pass, before a loss or gradient that is no number can stop it",
+            "recipes/accelerate/fsdp2.yaml divides the same over the processes",
+        )
     if layout.kind == "fsdp":
         yield from _fsdp(layout)
     if layout.divides_weights:
