@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from poise.errors import InterruptedRun, RecipeError
 from poise.evaluate.endpoint import open_endpoint
@@ -56,6 +57,32 @@ def _load(model: str, chat_template: str | None, batch_size: int) -> InProcess:
         "hardware": str(hardware),
     }
     return InProcess(model, identity, loaded.model.to(hardware.device), Renderer(prepared), batch_size)
+
+
+def load_bare(model: str, chat_template: str | None) -> tuple[Any, Any, dict[str, Any]]:
+    """Load a model and its tokenizer for texts as they stand, or for a template: `own`, a shipped name or a file.
+
+    Returns both and what decides their answers. A tokenizer without a template is left as it is.
+    """
+    from poise.batch.tokens import prepare_tokenizer
+    from poise.recipe_sections import ModelSection
+    from poise.train.model import choose_hardware, grow_vocabulary, load_model, load_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    named = None if chat_template == "own" else chat_template
+    section = ModelSection.model_validate({"model_name_or_path": model, "chat_template": named})
+    hardware = choose_hardware(section, bf16=None)
+    tokenizer = load_tokenizer(section)
+    prepared = prepare_tokenizer(tokenizer, named) if chat_template else None
+    loaded = load_model(section, hardware)
+    if prepared is not None:
+        grow_vocabulary(loaded.model, prepared)
+    identity = {
+        "sha256": loaded.sha256,
+        "template_hash": prepared.template_hash if prepared else None,
+        "hardware": str(hardware),
+    }
+    return loaded.model.to(hardware.device), tokenizer, identity
 
 
 def open_server(model: str, folder: Path, *, concurrency: int = CONCURRENCY, attempts: int = ATTEMPTS) -> Server:

@@ -151,6 +151,15 @@ def test_texts_end_at_stop_strings_as_by_hflm(model: Any, tokenizer: Any) -> Non
     assert any(told)
 
 
+def test_drawn_texts_differ_by_repetition_and_not_by_the_batch(model: Any, tokenizer: Any) -> None:
+    settings = {"until": [], "max_gen_toks": 6, "do_sample": True, "temperature": 3.0}
+    asked = requests([("yes no", settings), ("yes no", settings), ("blue", settings)], "generate_until")
+    (_, ours), (_, single) = both(model, tokenizer), both(model, tokenizer, batch_size=1)
+    told = ours.generate_until(asked)
+    assert told == single.generate_until(asked)
+    assert told[0] != told[1]
+
+
 def test_a_task_that_generates_otherwise_is_refused(model: Any, tokenizer: Any) -> None:
     from poise.errors import DataError
 

@@ -42,7 +42,7 @@ def lay_out_together(asked: Sequence[Asked], budget: int) -> Iterator[Batch]:
     paths: list[npt.NDArray[np.int64]] = []
     members: list[list[int]] = []
     waiting: list[int] = []
-    for index, after in zip(order, [*order[1:], None], strict=True):
+    for index, after in zip(order, [*order[1:], None], strict=False):  # of nothing there are no pairs
         waiting.append(index)
         if after is None or not keys[after].startswith(keys[index]):
             paths.append(np.frombuffer(keys[index], dtype=f">u{WIDTH}").astype(np.int64))

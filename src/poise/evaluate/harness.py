@@ -3,7 +3,8 @@
 Tokens, truncation and results are those of the harness's own `HFLM`; only what is computed twice is left out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -24,6 +25,7 @@ from poise.batch.score import Scorer, usual_attention, without_adapter
 from poise.batch.tree import Asked, lay_out_together
 from poise.errors import DataError, ModelError
 from poise.evaluate.generate import complete, seed_of
+from poise.evaluate.journal import Journal, content_key
 
 TOKENS = 8192
 """Tokens computed together: long enough that a few-shot context of 1,000 is computed again for an eighth of them."""
@@ -32,7 +34,12 @@ MAX_LENGTH, MAX_NEW_TOKENS = 2048, 256
 """HFLM's, where neither model nor tokenizer, and where no task says."""
 TOLERANCE, LOW_PRECISION_TOLERANCE = 1e-3, 0.08
 """Nats per token by which sharing may differ from one sequence alone: in float32, in less."""
+Keep = Callable[[int, float, bool], None]
 TOLD = {"until", "max_gen_toks", "do_sample", "temperature"}
+
+
+def _pass(index: int, logp: float, greedy: bool) -> None:
+    """Do nothing with a score when it is there."""
 
 
 class PrefixSharing(TemplateLM):
@@ -47,7 +54,10 @@ class PrefixSharing(TemplateLM):
         batch_size: int = BATCH,
         max_length: int | None = None,
         seed: int = 0,
+        journal: Journal | None = None,
+        identity: Any = None,
     ) -> None:
+        """Hold a model; what `journal` has of one with this `identity` is not computed again."""
         super().__init__()
         self.model, self.tokenizer, self.tokens, self.batch_size, self.seed = model, tokenizer, tokens, batch_size, seed
         config = without_adapter(model).config
@@ -57,6 +67,7 @@ class PrefixSharing(TemplateLM):
         self.computed = self.asked = 0
         """Tokens that were computed, and that the requests have."""
         self._shares: bool | None = None
+        self._journal, self._identity = journal, [identity, self.max_length]
         self._device = model.device
 
     @property
@@ -90,6 +101,14 @@ class PrefixSharing(TemplateLM):
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Return (log-probability in nats, whether greedy decoding would say it) of each continuation."""
+        keys = self._keys(requests)
+        missing = [index for index, key in enumerate(keys) if self._kept(key) is None]
+        found = self._score([requests[index] for index in missing], [keys[index] for index in missing])
+        new = dict(zip(missing, found, strict=True))
+        kept = (self._kept(key) or {} for key in keys)
+        return [new[n] if n in new else (each["logp"], each["greedy"]) for n, each in enumerate(kept)]
+
+    def _score(self, requests: Sequence[Any], keys: Sequence[str]) -> list[tuple[float, bool]]:
         pairs = [_without_trailing_space(*request.args) for request in requests]
         bare = self._encode({continuation for context, continuation in pairs if not context}, False)
         given = (text for context, continuation in pairs if context for text in (context, context + continuation))
@@ -104,7 +123,12 @@ class PrefixSharing(TemplateLM):
             if not before or not after or len(after) > self.max_length:
                 raise DataError(_unscorable(request, before, after, self.max_length))
             encodings.append((request.args, before, after))
-        return self._loglikelihood_tokens(encodings)
+
+        def keep(index: int, logp: float, greedy: bool) -> None:
+            if self._journal is not None:
+                self._journal.keep(keys[index], {"logp": logp, "greedy": greedy})
+
+        return self._loglikelihood_tokens(encodings, keep=keep)
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """Return the log-probability of each whole text, in windows as long as the model reads."""
@@ -121,11 +145,13 @@ class PrefixSharing(TemplateLM):
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Continue each context greedily, or at its temperature, until one of its stop strings."""
-        texts: dict[int, str] = {}
+        keys = self._keys(requests)
+        texts = {n: kept["text"] for n, key in enumerate(keys) if (kept := self._kept(key)) is not None}
         encoded = self._encode({request.args[0] for request in requests})
         groups: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
-            groups.setdefault(repr(request.args[1]), []).append(index)
+            if index not in texts:
+                groups.setdefault(repr(request.args[1]), []).append(index)
         with (
             use_attention(without_adapter(self.model), usual_attention(without_adapter(self.model))),
             progress.stage("generate", len(requests)) as stage,
@@ -135,11 +161,28 @@ class PrefixSharing(TemplateLM):
                 for start in range(0, len(by_length), self.batch_size):
                     chosen = by_length[start : start + self.batch_size]
                     prompts = [encoded[requests[index].args[0]] for index in chosen]
-                    seeds = [seed_of(self.seed, str(index)) for index in chosen]
-                    settings = requests[chosen[0]].args[1]
-                    texts |= dict(zip(chosen, self._generate(prompts, settings, seeds), strict=True))
+                    seeds = [seed_of(self.seed, keys[index]) for index in chosen]
+                    told = self._generate(prompts, requests[chosen[0]].args[1], seeds)
+                    for index, text in zip(chosen, told, strict=True):
+                        texts[index] = text
+                        if self._journal is not None:
+                            self._journal.keep(keys[index], {"text": text})
                     stage.advance(len(texts))
         return [texts[index] for index in range(len(requests))]
+
+    def _keys(self, requests: Sequence[Any]) -> list[str]:
+        """Name requests by model and content; one that is made several times, to draw again, by its number as well."""
+        seen: Counter[str] = Counter()
+        keys: list[str] = []
+        for request in requests:
+            key = content_key([self._identity, request.request_type, request.args])
+            seen[key] += 1
+            again = seen[key] if request.request_type == "generate_until" else 1
+            keys.append(key if again == 1 else f"{key} {again}")
+        return keys
+
+    def _kept(self, key: str) -> dict[str, Any] | None:
+        return None if self._journal is None else self._journal.get(key)
 
     def _after_nothing(self, continuation: list[int]) -> tuple[list[int], list[int]]:
         """Put bos before a text without context, unless it begins with it."""
@@ -161,7 +204,7 @@ class PrefixSharing(TemplateLM):
         return encoded
 
     def _loglikelihood_tokens(
-        self, requests: list[tuple[Any, list[int], list[int]]], **kwargs: Any
+        self, requests: list[tuple[Any, list[int], list[int]]], keep: Keep = _pass, **kwargs: Any
     ) -> list[tuple[float, bool]]:
         asked = [Asked((*before, *after)[-(self.max_length + 1) :], len(after)) for _, before, after in requests]
         self.asked += sum(len(each.ids) - 1 for each in asked)
@@ -175,7 +218,10 @@ class PrefixSharing(TemplateLM):
                 sums.index_add_(0, batch.owners, values.double().cpu())
                 greedy[batch.owners[~likeliest.cpu()]] = False
                 self.computed += batch.tokens
-                done += len(batch.owners.unique())
+                whole = batch.owners.unique().tolist()
+                for index in whole:
+                    keep(index, float(sums[index]), bool(greedy[index]))
+                done += len(whole)
                 stage.advance(done)
         without_adapter(self.model).set_attn_implementation(before)
         self.model.train(was_training)
