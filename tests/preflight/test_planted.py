@@ -163,7 +163,12 @@ HARMFUL: list[tuple[str, str, str, Callable[[Any], list[dict[str, Any]]], dict[s
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("fault", "code", "verb", "rows", "values"), HARMFUL, ids=lambda value: str(value)[:44])
+def shown(value: Any) -> str:
+    """Name a parameter alike in every process: no address of a function."""
+    return value.__name__ if callable(value) else str(value)[:44]
+
+
+@pytest.mark.parametrize(("fault", "code", "verb", "rows", "values"), HARMFUL, ids=shown)
 def test_a_fault_of_the_rows(
     fault: str, code: str, verb: str, rows: Callable[[Any], list[dict[str, Any]]], values: dict[str, Any],
     look: LookAt, made: Any,
