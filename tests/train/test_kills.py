@@ -106,6 +106,7 @@ def kill_once(job: Job, name: str, calls: int, chance: random.Random, *, from_ou
     return job.forks.wait()
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("tuning", TUNINGS)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_killed_run_goes_on_to_the_same_bits(
@@ -146,6 +147,7 @@ def killed_often(job: Job, weights: Any, *, kills: int, seed: int) -> None:
             return
 
 
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("moments", [pytest.param(3, id="3"), pytest.param(25, id="25", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_a_signal_at_any_moment_ends_with_code_75_and_goes_on_to_the_same_bits(
@@ -188,11 +190,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "accumulation": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
     "kept reference, or noise": {"reference_cache": True, "neftune_noise_alpha": 5.0},
 }
-STEPS_KEPT = {"in an epoch": 3, "at its edge": 4}
-"""Of 8, with 14 rows in steps of 4."""
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_new_process_goes_on_to_the_same_bits(
@@ -202,11 +203,15 @@ def test_a_new_process_goes_on_to_the_same_bits(
     values = {key: value for key, value in WAYS[way].items() if key != "reference_cache" or verb == "dpo"}
     if "reference_cache" in values:
         values["reference_cache"] = str(tmp_path / "references")
+    if verb == "cpt":  # documents are joined, and would make two rows of 128
+        values["max_length"] = 16
     job = Job(forks, tiny, small, tmp_path, verb, **keep, **values)
     assert job.run("run") == 0, job.told("run")
     whole = outcome(tmp_path / "run", weights)
-    for step in STEPS_KEPT.values():
-        for later in range(step + 1, 9):
+    steps = len(whole["checkpoints"])
+    assert steps % 2 == 0 and steps >= 6, "two epochs, and a step inside the first"
+    for step in (steps // 2 - 1, steps // 2):  # in an epoch, and at its edge
+        for later in range(step + 1, steps + 1):
             shutil.rmtree(tmp_path / "run" / "checkpoints" / f"checkpoint-{later}")
         assert job.run("run") == 0, job.told("run")
         assert f"checkpoint-{step}" in job.told("run").rpartition("resuming from")[2].splitlines()[0]
