@@ -13,12 +13,15 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from poise.holder import is_alive, myself
+
+One = TypeVar("One")
+Found = TypeVar("Found")
 
 SEAL = "sealed.json"
 FORMAT = 1
@@ -40,8 +43,7 @@ def stage(parent: Path) -> Path:
 def seal(staging: Path, final: Path, facts: Mapping[str, Any] | None = None) -> None:
     """Settle everything on disk, list it with `facts`, and give the folder its name, which must be free."""
     files = sorted(path for path in staging.rglob("*") if path.is_file())
-    with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:
-        settled = list(pool.map(_settle, files))
+    settled = _for_each(_settle, files)
     listed = {path.relative_to(staging).as_posix(): entry for path, entry in zip(files, settled, strict=True)}
     _write_seal(staging / SEAL, {"format": FORMAT, **(facts or {}), "files": listed})
     for folder in sorted((path for path in staging.rglob("*") if path.is_dir()), reverse=True):
@@ -75,9 +77,19 @@ def damage(folder: Path) -> str | None:
         files = read_seal(folder)["files"]
     except ValueError as error:
         return str(error)
-    with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:
-        found = pool.map(lambda name: _damage_of(folder / name, name, files[name]), files)
-        return next((each for each in found if each), None)
+    found = _for_each(lambda name: _damage_of(folder / name, name, files[name]), list(files))
+    return next((each for each in found if each), None)
+
+
+def _for_each(do: Callable[[One], Found], items: Sequence[One]) -> list[Found]:
+    """Do it for several at once; one after the other where there is no memory for another thread."""
+    try:
+        with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:
+            return list(pool.map(do, items))
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        return list(map(do, items))
 
 
 def replace_sealed(staging: Path, final: Path, facts: Mapping[str, Any] | None = None) -> None:

@@ -12,7 +12,7 @@ import torch
 from poise.batch.batch import make_batch
 from poise.batch.row import Row
 from poise.batch.score import Scorer
-from poise.errors import ModelError
+from poise.errors import ModelError, PoiseError
 from poise.recipe import load_recipe
 from poise.run import Run
 from poise.train.merged import merge_adapter
@@ -109,7 +109,7 @@ def plain_base(folder: Path) -> Any:
 
 def trained(train_run: Any, held: list[Any], *args: Any, **keys: Any) -> Run:
     """Train, and keep a function that scores rows under the model as it stands in memory at the end."""
-    import poise.train.train as stage
+    import poise.train.loop as stage
 
     save, seen = stage.save_model, held
 
@@ -230,7 +230,9 @@ def test_experts_that_are_parameters_are_adapted(tiny: Any, train_run: Any, tmp_
 
 
 def test_an_adapter_that_fits_nothing_is_refused_with_the_keys_to_look_at(tiny: Any, train_run: Any) -> None:
-    with pytest.raises(ModelError, match=r"not found in the base model(?s:.*)look at lora_target_modules"):
+    with pytest.raises(
+        PoiseError, match=r"E601: lora_target_modules: c_attn is no linear layer(?s:.*)its layers are down_proj"
+    ):
         train_run("sft", tiny.uneven_rows(4), use_peft=True, lora_target_modules=["c_attn"])
 
 
