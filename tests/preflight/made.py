@@ -25,7 +25,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 """Llamas of the sizes whose recipes are tried; qwen2.5-0.5b and gpt2 are made with their own architectures."""
 WORDS = ("apple", "bread", "cloud", "dream", "eagle", "flame", "grass", "house", "island", "juice", "knife", "lemon",
          "moon", "night", "ocean", "piano", "queen", "river", "stone")  # fmt: skip
-SHARED = Path("/work/shared/data")
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 ROOMY = Machine("cuda", memory_bytes=4 * 2**40, disk_free_bytes=40 * 2**40)
 
 
