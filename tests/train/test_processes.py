@@ -228,7 +228,7 @@ def test_a_stopped_run_of_two_processes_resumes_to_the_same_weights(
     assert not (run.path / ".lock").exists()
     (checkpoint,) = (run.path / "checkpoints").iterdir()
     assert 20 <= int(checkpoint.name.split("-")[1]) < 93
-    assert {path.stem for path in checkpoint.glob("process-*")} == {"process-0", "process-1"}
+    assert {path.stem for path in checkpoint.glob("process-*.json")} == {"process-0", "process-1"}
     process = launch(*command, "--resume", cwd=tmp_path)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told

@@ -50,8 +50,8 @@ class Loaded:
 class Rendered:
     """Rows ready to train on."""
 
-    train: list[Row]
-    held_out: list[Row]
+    train: Sequence[Row]
+    held_out: Sequence[Row]
     drops: list[Drop]
     notes: list[str] = field(default_factory=list)
     """What is worth knowing of them."""

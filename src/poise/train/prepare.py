@@ -53,11 +53,17 @@ def prepare(recipe: Recipe, *, at_most: int | None = None) -> Prepared:
     `at_most` rows of each side are rendered, a sample by the mix's seed; all are read.
     """
     loaded = load_examples(recipe.data, recipe.objective.rows, recipe.verb)
-    model, templates = recipe.model, templates_of([*loaded.train, *loaded.held_out])
-    tokenizer = prepare_tokenizer(load_tokenizer(model), model.chat_template, model.eos_token, templates)
-    renderer = Renderer(tokenizer, recipe.data.max_length, recipe.data.max_prompt_length, recipe.data.overlong)
+    renderer = renderer_of(recipe, templates_of([*loaded.train, *loaded.held_out]))
     some = loaded if at_most is None else sample_of(loaded, at_most, recipe.data.mix_seed)
-    return Prepared(loaded, render(some, renderer, recipe.data, recipe.objective, recipe.verb), renderer, tokenizer)
+    rendered = render(some, renderer, recipe.data, recipe.objective, recipe.verb)
+    return Prepared(loaded, rendered, renderer, renderer.prepared)
+
+
+def renderer_of(recipe: Recipe, templates: Sequence[str]) -> Renderer:
+    """Make what renders a recipe's Examples, some of which ask for these templates beside that of the run."""
+    model, data = recipe.model, recipe.data
+    tokenizer = prepare_tokenizer(load_tokenizer(model), model.chat_template, model.eos_token, templates)
+    return Renderer(tokenizer, data.max_length, data.max_prompt_length, data.overlong)
 
 
 def row_at(prepared: Prepared, number: int) -> Row:

@@ -1,6 +1,6 @@
 """Several processes that train one model: who speaks and writes, what is decided together, and how all end.
 
-Started by torchrun or `accelerate launch`, every process reads the same recipe and renders the same rows. The main one
+Started by torchrun or `accelerate launch`, every process reads the same recipe and has the same rows. The main one
 alone writes into the run folder and speaks; a mistake that one of them meets stops all, and is told once.
 """
 
@@ -29,15 +29,19 @@ def meet(*, use_cpu: bool, backend: str | None, timeout_seconds: float) -> None:
 
     A process that waits longer than `timeout_seconds` for another gives up.
     """
-    from accelerate.utils import get_int_from_env
-
-    started = get_int_from_env(["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"], 1)
-    if started == 1 or dist.is_initialized():
+    if started() == 1 or dist.is_initialized():
         return
     from accelerate import PartialState
 
     PartialState(cpu=use_cpu, backend=backend, timeout=timedelta(seconds=timeout_seconds))
     atexit.register(_part)
+
+
+def started() -> int:
+    """Return how many processes the launcher started, whether they have met or not."""
+    from accelerate.utils import get_int_from_env
+
+    return get_int_from_env(["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"], 1)
 
 
 def _part() -> None:

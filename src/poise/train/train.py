@@ -37,6 +37,7 @@ from poise.train.prepare import Prepared, prepare
 from poise.train.processes import agreed, is_main, main_alone, together
 from poise.train.reference import Reference
 from poise.train.reference_of import make_reference, reference_facts, reference_store
+from poise.train.rendered_once import RenderedOnce, render_once
 from poise.train.replay import keep_batch
 from poise.train.sharded import layout_name
 from poise.train.sizes import weight_bytes
@@ -56,17 +57,22 @@ def train(recipe: Recipe, run: Run, *, resume: bool = False, overwrite: bool = F
     """
     refuse_unsound(recipe, layout_here())
     quiet_libraries()
+    with stopping_at_once(), told_plainly():
+        once = render_once(recipe) if processes.started() > 1 else None
     processes.meet(
         use_cpu=bool(recipe.training.get("use_cpu")) or not torch.cuda.is_available(),
         backend=recipe.training.get("ddp_backend"),
         timeout_seconds=float(recipe.training.get("ddp_timeout") or 1800),
     )
+    if once is not None:
+        main_alone(lambda: None)  # all have opened the rows
+        once.forget()
     main_alone(run.lock)
     try:
         with stopping_at_once():
             checkpoint = main_alone(lambda: starting_point(run, resume, overwrite))
         with stopping_at_once(), _outcome_told(run), told_plainly():
-            _train(recipe, run, checkpoint, ask)
+            _train(recipe, run, checkpoint, ask, once)
     finally:
         if is_main():
             run.unlock()
@@ -102,12 +108,12 @@ def _without_another(run: Run) -> PoiseError:
     )
 
 
-def _train(recipe: Recipe, run: Run, checkpoint: Checkpoint | None, ask: Ask | None) -> None:
+def _train(recipe: Recipe, run: Run, checkpoint: Checkpoint | None, ask: Ask | None, once: RenderedOnce | None) -> None:
     started = time.monotonic()
     if checkpoint is None:
         main_alone(lambda: _begin(recipe, run))
-    prepared = together(lambda: prepare(recipe))
-    facts = prepared.rendered.facts()
+    prepared = once.prepared if once else prepare(recipe)
+    facts = once.facts if once else prepared.rendered.facts()
     _refuse_different_rows(facts["sha256"])
     identity = identity_of(recipe, prepared, facts["sha256"])
     settle(checkpoint, identity)
