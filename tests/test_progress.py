@@ -1,5 +1,7 @@
 """Progress: whole key=value lines where nobody watches, everything on stderr."""
 
+import threading
+
 import pytest
 
 from poise import progress
@@ -59,3 +61,18 @@ def test_a_quiet_stage_says_nothing_at_first(
         stage.advance(3)
     (line,) = lines(capsys)
     assert line.startswith("stage=write done=3/3 elapsed_s=2")
+
+
+def test_a_silent_block_shows_no_stage_and_only_in_its_thread(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        with progress.stage("beside", 1) as stage:
+            stage.advance(1)
+
+    with progress.silent():
+        with progress.stage("inside", 1) as stage:
+            stage.advance(1)
+        beside = threading.Thread(target=work)
+        beside.start()
+        beside.join()
+    work()
+    assert [line.split()[0] for line in lines(capsys)] == ["stage=beside", "stage=beside"]

@@ -1,16 +1,16 @@
 """Open what answers or judges: a model folder or Hub id in this process, or `URL#NAME` on a server."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from poise.errors import InterruptedRun, RecipeError
+from poise.errors import InterruptedRun, RecipeError, RunError
 from poise.evaluate.endpoint import open_endpoint
 from poise.evaluate.engine import Engine, InProcess, Served
 from poise.evaluate.journal import Journal
 from poise.evaluate.server import ATTEMPTS, CONCURRENCY, Server
-from poise.run import Run
+from poise.run import MANIFEST, Run
 
 REPLIES = "replies.jsonl"
 
@@ -24,10 +24,19 @@ def open_engine(
     concurrency: int = CONCURRENCY,
     attempts: int = ATTEMPTS,
 ) -> Engine:
-    """Load a model, or find it on a server, whose raw replies then stand in `folder`."""
+    """Load a model or that of a run, or find it on a server, whose raw replies then stand in `folder`."""
     if is_served(model):
         return Served(open_server(model, folder, concurrency=concurrency, attempts=attempts))
-    return _load(model, chat_template, batch_size)
+    return _load(_of_a_run(model), chat_template, batch_size)
+
+
+def _of_a_run(model: str) -> str:
+    run = Path(model)
+    if not (run / MANIFEST).is_file():
+        return model
+    if not (run / "model").is_dir():
+        raise RunError(f"{run} holds no model\n    to do:  finish it with --resume, or name another run")
+    return str(run / "model")
 
 
 def _load(model: str, chat_template: str | None, batch_size: int) -> InProcess:
@@ -100,6 +109,20 @@ def open_server(model: str, folder: Path, *, concurrency: int = CONCURRENCY, att
 def is_served(model: str) -> bool:
     """Whether a model is named by the address of a server."""
     return model.startswith(("http://", "https://"))
+
+
+def labelled(models: Sequence[str]) -> dict[str, str]:
+    """Read `LABEL=MODEL`; a model without a label is called by the end of its name, a run's `model` by the run."""
+    labels: dict[str, str] = {}
+    for text in models:
+        label, found, model = text.partition("=")
+        if not found or "/" in label:
+            name = text.rstrip("/") if "#" in text else text.rstrip("/").removesuffix("/model")
+            label, model = name.rpartition("#" if "#" in text else "/")[2], text
+        if label in labels:
+            raise RecipeError(f"two models are called {label!r}\n    to do:  name them apart: {label}-2={model}")
+        labels[label] = model
+    return labels
 
 
 @contextmanager

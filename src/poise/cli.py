@@ -318,16 +318,24 @@ def curate(
     emit(as_json, build)
 
 
-class Evaluations(click.Group):
-    """One command for every file in poise/evaluations."""
+class Named(click.Group):
+    """One command for every file of a package, found by its name."""
+
+    package = ""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List them by name."""
-        return names_in("poise.evaluations")
+        return names_in(self.package)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Make the command of a file; only its own file is imported."""
-        return _evaluation_command(cmd_name) if cmd_name in self.list_commands(ctx) else None
+        return _named_command(self.package, cmd_name) if cmd_name in self.list_commands(ctx) else None
+
+
+class Evaluations(Named):
+    """The commands of `poise evaluate`."""
+
+    package = "poise.evaluations"
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Name the near evaluation on a miss."""
@@ -347,8 +355,29 @@ def evaluate() -> None:
     """
 
 
-def _evaluation_command(name: str) -> click.Command:
-    module = load_named("poise.evaluations", name)
+class Arena(Named):
+    """The commands of `poise arena`; what is none of them names a contestant."""
+
+    package = "poise.arena.verbs"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take `poise arena A B` for `poise arena vote A B`."""
+        if args and args[0] not in (*self.list_commands(ctx), *self.get_help_option_names(ctx)):
+            args = ["vote", *args]
+        return super().parse_args(ctx, args)
+
+
+@poise.group(cls=Arena, subcommand_metavar="A B … | COMMAND [ARGS]…")
+def arena() -> None:
+    """Vote on two models' answers, blind and side by side.
+
+    `poise arena A B` serves a page for the browser, on this machine alone, and tells at the end who won; its options
+    are those of `poise arena vote`.
+    """
+
+
+def _named_command(package: str, name: str) -> click.Command:
+    module = load_named(package, name)
 
     def command(as_json: bool, **values: Any) -> None:
         emit(as_json, lambda: module.run(**values), show=lambda result: click.echo(module.told(result)))

@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 30.0
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 class Stage:
@@ -56,7 +58,9 @@ class Stage:
 def stage(name: str, total: int, quiet_s: float = 0.0) -> Generator[Stage]:
     """Show a stage of work until the block ends; where lines are written, none before `quiet_s`."""
     console = _console()
-    if not is_interactive():
+    if _silent.get():
+        quiet_s = float("inf")
+    if _silent.get() or not is_interactive():
         yield Stage(name, total, console, None, quiet_s)
         return
     columns = (
@@ -71,6 +75,16 @@ def stage(name: str, total: int, quiet_s: float = 0.0) -> Generator[Stage]:
     )
     with Progress(*columns, console=console, transient=False) as live:
         yield Stage(name, total, console, live)
+
+
+@contextmanager
+def silent() -> Generator[None]:
+    """Show no stage inside the block, in this thread; for work that goes on behind a page."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 def say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,37 @@ def test_a_set_in_which_some_questions_have_no_answer_counts_only_those_that_hav
     given = {"after": [Answer("one", 1, True, 1.0), Answer("?", 1, True, None)]}
     (found,) = compare(asked, given)[1]["sets"]
     assert (found["n"], found["scores"]["after"]) == (1, 1.0)
+
+
+def test_what_is_said_is_heard_as_it_grows_and_changes_no_answer(
+    model: Any, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poise.evaluate.generate.SECONDS_BETWEEN_WORDS", 0.0)
+    asked = questions(3)
+    heard: dict[str, list[str]] = {question.id: [] for question in asked}
+
+    def hear(question: Question, said: str) -> None:
+        heard[question.id].append(said)
+
+    given = answer(model, renderer, asked, max_new_tokens=12, label="heard", hear=hear)
+    assert given == answer(model, renderer, asked, max_new_tokens=12, label="unheard")
+    for question, each in zip(asked, given, strict=True):
+        said = heard[question.id]
+        assert 1 < len(said) <= 12
+        assert all(later.startswith(earlier) for earlier, later in pairwise(said))
+        assert each.text.startswith(said[-1])
+        assert said[-1]
+
+
+def test_what_hearing_raises_ends_the_answers_unkept(model: Any, renderer: Renderer) -> None:
+    kept: list[str] = []
+
+    def hear(question: Question, said: str) -> None:
+        raise InterruptedError
+
+    def keep(question: Question, given: Answer) -> None:
+        kept.append(question.id)
+
+    with pytest.raises(InterruptedError):
+        answer(model, renderer, questions(3), max_new_tokens=12, label="x", hear=hear, keep=keep)
+    assert kept == []

@@ -11,6 +11,8 @@ from poise.evaluate.questions import Question
 from poise.evaluate.server import Request, Server, without_reasoning
 
 Keep = Callable[[Question, Answer], None]
+Hear = Callable[[Question, str], None]
+"""Told what has been said of an answer so far; what it raises ends the answering."""
 
 
 class Engine(Protocol):
@@ -26,8 +28,10 @@ class Engine(Protocol):
         """All of the model that decides its answers; answers of another identity are not reused."""
         ...
 
-    def answer(self, questions: Sequence[Question], sampling: Sampling, label: str, keep: Keep) -> list[Answer]:
-        """Answer every question."""
+    def answer(
+        self, questions: Sequence[Question], sampling: Sampling, label: str, keep: Keep, hear: Hear | None = None
+    ) -> list[Answer]:
+        """Answer every question; `hear` is told of an answer before its end where that is known."""
         ...
 
 
@@ -41,7 +45,9 @@ class InProcess:
     renderer: Any
     batch_size: int
 
-    def answer(self, questions: Sequence[Question], sampling: Sampling, label: str, keep: Keep) -> list[Answer]:
+    def answer(
+        self, questions: Sequence[Question], sampling: Sampling, label: str, keep: Keep, hear: Hear | None = None
+    ) -> list[Answer]:
         """Answer in batches."""
         from poise.evaluate.generate import answer
 
@@ -52,6 +58,7 @@ class InProcess:
             label=label,
             batch_size=self.batch_size,
             keep=keep,
+            hear=hear,
             **asdict(sampling),
         )
 
@@ -72,8 +79,13 @@ class Served:
         """Host and name; a server does not tell more."""
         return {"host": self.server.endpoint.host, "model": self.server.model}
 
-    def answer(self, questions: Sequence[Question], sampling: Sampling, label: str, keep: Keep) -> list[Answer]:
-        """Ask for all; DataError where one cannot be answered, since its lack would move every mean."""
+    def answer(
+        self, questions: Sequence[Question], sampling: Sampling, label: str, keep: Keep, hear: Hear | None = None
+    ) -> list[Answer]:
+        """Ask for all; DataError where one cannot be answered, since its lack would move every mean.
+
+        An answer comes whole, so `hear` is told of none.
+        """
         replies = self.server.ask_all([_request(question, sampling) for question in questions], label)
         refused = [
             f"{question.id}: {reply.error}" for question, reply in zip(questions, replies, strict=True) if reply.error
@@ -92,7 +104,12 @@ class Served:
 
 
 def answer_all(
-    engine: Engine, questions: Sequence[Question], sampling: Sampling, journal: Journal, label: str
+    engine: Engine,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    journal: Journal,
+    label: str,
+    hear: Hear | None = None,
 ) -> list[Answer]:
     """Answer every question in order; what the journal holds is not asked again, what is new is kept at once."""
 
@@ -102,7 +119,9 @@ def answer_all(
 
     missing = [question for question in questions if journal.get(key(question)) is None]
     if missing:
-        engine.answer(missing, sampling, label, lambda question, given: journal.keep(key(question), asdict(given)))
+        engine.answer(
+            missing, sampling, label, lambda question, given: journal.keep(key(question), asdict(given)), hear
+        )
     kept = [journal.get(key(question)) or {} for question in questions]
     return [Answer(**row) for row in kept]
 

@@ -4,6 +4,7 @@ An answer does not depend on what shares its batch: greedy, or drawn with noise 
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +19,8 @@ from poise.evaluate.answer import Answer
 from poise.evaluate.questions import Question
 
 BATCH = 32
+SECONDS_BETWEEN_WORDS = 0.1
+"""How often what has been said so far is told: reading it costs more than a small model's next token."""
 
 
 def _pass(question: Question, answer: Answer) -> None:
@@ -36,8 +39,12 @@ def answer(
     seed: int = 0,
     batch_size: int = BATCH,
     keep: Callable[[Question, Answer], None] = _pass,
+    hear: Callable[[Question, str], None] | None = None,
 ) -> list[Answer]:
-    """Answer every question, in order; prompts of similar length share a batch. `keep` is told of each at once."""
+    """Answer every question, in order; prompts of similar length share a batch. `keep` is told of each at once.
+
+    `hear` is told what has been said so far, now and then; what it raises ends the answers of its batch unkept.
+    """
     causal_lm = without_adapter(model)
     was_training = model.training
     model.eval()
@@ -47,6 +54,8 @@ def answer(
     with use_attention(causal_lm, usual_attention(causal_lm)), progress.stage(f"ask {label}", len(questions)) as stage:
         for start in range(0, len(by_length), batch_size):
             chosen = by_length[start : start + batch_size]
+            width = max(len(prompts[index]) for index in chosen)
+            heard = _Heard(renderer, [questions[index] for index in chosen], width, hear) if hear else None
             completions = complete(
                 model,
                 [prompts[index] for index in chosen],
@@ -55,6 +64,7 @@ def answer(
                 pad_id=renderer.prepared.pad_id,
                 temperature=temperature,
                 seeds=[seed_of(seed, questions[index].id) for index in chosen],
+                stops=[heard] if heard else [],
             )
             for index, completion in zip(chosen, completions, strict=True):
                 answers[index] = _answer(renderer, questions[index], completion)
@@ -158,9 +168,33 @@ class _Noise:
         return scores.float() / self._temperature - noise.log()
 
 
+class _Heard:
+    """Tells what each row has said so far; it ends none."""
+
+    def __init__(
+        self, renderer: Renderer, questions: Sequence[Question], width: int, hear: Callable[[Question, str], None]
+    ) -> None:
+        self._renderer, self._questions, self._width, self._hear = renderer, questions, width, hear
+        self._told = 0.0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        if time.monotonic() - self._told >= SECONDS_BETWEEN_WORDS:
+            for question, completion in zip(self._questions, input_ids[:, self._width :].tolist(), strict=True):
+                said, _ = _said(self._renderer, completion)
+                text = str(self._renderer.prepared.tokenizer.decode(said, skip_special_tokens=True))
+                self._hear(question, text.rstrip("\ufffd"))  # the first bytes of a character whose others follow
+            self._told = time.monotonic()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
 def _answer(renderer: Renderer, question: Question, completion: list[int]) -> Answer:
+    kept, stopped = _said(renderer, completion)
+    text = str(renderer.prepared.tokenizer.decode(kept, skip_special_tokens=True))
+    return Answer(text, len(kept), stopped, question.score(text))
+
+
+def _said(renderer: Renderer, completion: list[int]) -> tuple[list[int], bool]:
+    """Return the tokens before the first stop token, and whether there is one."""
     stops = set(renderer.prepared.stop_ids)
     end = next((index for index, token in enumerate(completion) if token in stops), None)
-    kept = completion if end is None else completion[:end]
-    text = str(renderer.prepared.tokenizer.decode(kept, skip_special_tokens=True))
-    return Answer(text, len(kept), end is not None, question.score(text))
+    return (completion, False) if end is None else (completion[:end], True)

@@ -55,6 +55,35 @@ def share(successes: float, n: int) -> Estimate:
     return Estimate(value, (value * (1 - value) / n) ** 0.5, low, high, n)
 
 
+def win_rate(scores: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate:
+    """Estimate a share of wins in which a tie counts half.
+
+    Wilson's interval, with the variance that ties leave and of as many items as the clusters are worth (Korn and
+    Graubard 1998); without ties and with one item a cluster it is Wilson's own.
+    """
+    from scipy.stats import norm, t
+
+    n, value = len(scores), sum(scores) / len(scores)
+    drawn = n if clusters is None else len(set(clusters))
+    worth = float(n) if drawn == n else _worth(scores, clusters)
+    z = float(norm.ppf((1 + LEVEL) / 2) if drawn == n else t.ppf((1 + LEVEL) / 2, max(1, drawn - 1)))
+    pull = z**2 / worth
+    ties = sum(score == 0.5 for score in scores) / (n + 2)  # fewer than seen: if all were ties, the next need not be
+    middle = (value + pull / 2) / (1 + pull)
+    half = max(0.0, middle**2 - (value**2 + pull * ties / 4) / (1 + pull)) ** 0.5
+    low, high = max(0.0, min(value, middle - half)), min(1.0, max(value, middle + half))
+    return Estimate(value, standard_error(scores, clusters), low, high, n)
+
+
+def _worth(scores: Sequence[float], clusters: Sequence[Hashable] | None) -> float:
+    """Return how many independent items clustered ones are worth: those whose mean is as uncertain."""
+    alone, together = standard_error(scores), standard_error(scores, clusters)
+    drawn = len(set(clusters or ()))
+    if not alone > 0 or not together > 0:  # all are equal, which says nothing of how much clusters share
+        return float(drawn)
+    return max(1.0, len(scores) * (alone / together) ** 2)
+
+
 def standard_error(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> float:
     """Return the standard error of the mean; clustered where clusters are named. NaN where one cluster is all there is.
 

@@ -38,7 +38,7 @@ def run(
     batch_size: int,
 ) -> dict[str, Any]:
     """Answer with each model in turn; returns what `--json` prints."""
-    from poise.answering import claimed, open_engine
+    from poise.answering import claimed, labelled, open_engine
     from poise.evaluate.answer import Answer, Sampling
     from poise.evaluate.engine import answer_all
     from poise.evaluate.journal import Journal
@@ -48,7 +48,7 @@ def run(
     asked = load_questions(questions)
     if len({question.id for question in asked}) < len(asked):
         raise RecipeError(f"{questions} uses an id twice\n    why:    answers are kept by the id of their question")
-    labels = _labels(models)
+    labels = labelled(models)
     answers: dict[str, list[Answer]] = {}
     results: list[dict[str, Any]] = []
     sampling = Sampling(max_new_tokens, temperature, seed)
@@ -89,21 +89,6 @@ def _side_by_side(sample: dict[str, Any]) -> list[str]:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= WIDEST else line[: WIDEST - 1] + "…"
-
-
-def _labels(models: tuple[str, ...]) -> dict[str, str]:
-    """Read `LABEL=MODEL`; a model without a label is called by the end of its name."""
-    labels: dict[str, str] = {}
-    for text in models:
-        label, found, model = text.partition("=")
-        if not found or "/" in label:
-            label, model = text.rstrip("/").rpartition("#" if "#" in text else "/")[2], text
-        if label in labels:
-            raise RecipeError(
-                f"two models are called {label!r}\n    to do:  name them apart: --model {label}-2={model}"
-            )
-        labels[label] = model
-    return labels
 
 
 def _result(label: str, model: str, questions: Any, answers: Any, sampling: Any) -> Any:

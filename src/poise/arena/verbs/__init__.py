@@ -1,0 +1,1 @@
+"""The commands of `poise arena`, one file each: PARAMETERS, `run(...)`, `told(result)`. Saving a file adds one."""
