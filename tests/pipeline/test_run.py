@@ -177,3 +177,38 @@ def test_a_launcher_of_several_processes_is_refused(fresh: Path, monkeypatch: py
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RecipeError, match="poise run is one process"):
         run_pipeline(FILE)
+
+
+def test_evaluate_measures_every_model_and_the_page_tells_what_differs(here: Path) -> None:
+    pipeline = FILE.read_text().replace(
+        "- evaluate\n", "- evaluate: {preferences: {data: pairs.jsonl, split: train}}\n"
+    )
+    FILE.write_text(pipeline)
+    assert done(run_pipeline(FILE)) == {
+        "curate": "skip", "sft": "skip", "dpo": "skip", "evaluate": "run", "report": "run"
+    }  # fmt: skip
+    folder = here / "mine" / "04-evaluate" / "preferences"
+    assert sorted(path.name for path in folder.iterdir()) == ["before", "dpo", "sft"]
+    page = (here / "mine" / "report.html").read_text()
+    assert "preferences · base → " in page and "The same items under both models" in page
+    assert done(run_pipeline(FILE))["evaluate"] == "skip"
+    (folder / "sft" / "evaluation.json").unlink()
+    assert done(run_pipeline(FILE))["evaluate"] == "run"
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ("{bench: {tasks: piqa, limits: 3}}", "bench has no key 'limits'; did you mean 'limit'?"),
+        ("{bench: {limit: many}}", "Invalid value for '--limit'"),
+        ("{mtbench: {data: mt}}", "Missing option '--judge'"),
+        ("{preferences: {out: there}}", "preferences.out is what the pipeline decides"),
+        ("{benches: {}}", "did you mean 'bench'?"),
+    ],
+)
+def test_a_wrong_key_of_an_evaluation_is_told_before_anything_starts(keys: str, told: str, fresh: Path) -> None:
+    FILE.write_text(FILE.read_text().replace("- evaluate\n", f"- evaluate: {keys}\n"))
+    with pytest.raises(RecipeError) as error:
+        run_pipeline(FILE)
+    assert told in str(error.value)
+    assert not Path("mine").exists()

@@ -55,6 +55,36 @@ def test_a_report_shows_every_number_with_its_interval_and_what_has_no_score(
     assert "Evaluations" not in (tmp_path / "report.html").read_text()
 
 
+def items(folder: Path, scores: list[float], asked: str = "same") -> Path:
+    rows = [
+        {"task": "<i>arc</i>", "id": f"q{n}", "cluster": f"q{n}", "asked": asked, "score": score}
+        for n, score in enumerate(scores)
+    ]
+    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_evaluations_of_one_kind_are_compared_item_by_item(
+    write_run: Callable[..., Path], scored: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = write_run("run", scored("dpo", [], 12, facts={"before": 1, "dpo": 9}))
+    base = items(write(tmp_path / "base", RESULT), [0.0] * 20 + [1.0] * 20)
+    tuned = items(write(tmp_path / "tuned", RESULT | {"model": "tuned"}), [1.0] * 18 + [0.0] * 4 + [1.0] * 18)
+    other = items(write(tmp_path / "other", RESULT | {"model": "other"}), [1.0] * 40, asked="otherwise")
+    page = tmp_path / "report.html"
+    build_report([run], page, evaluations=[base, tuned, other, write(tmp_path / "alone", RESULT | {"kind": "bench"})])
+    text = page.read_text()
+    for told in (
+        "mtbench · &lt;b&gt;mine&lt;/b&gt; → tuned", "▲ +0.4</span>", "&lt;i&gt;arc&lt;/i&gt;: 2 worse, 18 better",
+        "worse: q20, q21</p>", "better: q17, q16, q15, q14, q13, q12, q11, q10 and 10 more</p>",
+        "not compared: 40 items of ",
+    ):  # fmt: skip
+        assert told in text
+    assert text.count(" → ") >= 2 and "bench · &lt;b&gt;mine" in text
+    build_report([run], page, evaluations=[base])
+    assert "The same items under both models" not in page.read_text()
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"kind": "x", "model": "y", "tables": [{}]}'])
 def test_a_folder_that_holds_no_evaluation_is_refused(content: str, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"evaluation\.json"):

@@ -16,6 +16,8 @@ from poise.evaluate.result import ITEMS, Item, by_task, read_items
 from poise.run import SAMPLES, Run
 
 CLEAR_P = 0.05
+FLIPS_KEPT = 50
+"""Items of a task that are named as worse, and as better; the most changed come first."""
 
 
 def compare(before: Path, after: Path) -> dict[str, Any]:
@@ -74,6 +76,10 @@ def _compared(task: str, scored: Sequence[tuple[Item, Item]], unscored: int) -> 
     else:
         test, p = "sign flips", statistics.sign_flip(before, after, clusters)
     found = statistics.difference(before, after, clusters)
+    changes = sorted(
+        ((now - was, one.id) for (one, _), was, now in zip(scored, before, after, strict=True)),
+        key=lambda each: each[0],
+    )
     return {
         "task": task,
         "n": len(scored),
@@ -82,6 +88,10 @@ def _compared(task: str, scored: Sequence[tuple[Item, Item]], unscored: int) -> 
         "difference": asdict(found),
         "worse": sum(now < was for was, now in zip(before, after, strict=True)),
         "better": sum(now > was for was, now in zip(before, after, strict=True)),
+        "flips": {
+            "worse": [name for change, name in changes[:FLIPS_KEPT] if change < 0],
+            "better": [name for change, name in changes[: -FLIPS_KEPT - 1 : -1] if change > 0],
+        },
         "test": test,
         "p": p,
         "smallest_detectable": statistics.smallest_detectable(found.standard_error),

@@ -65,6 +65,8 @@ class Chain:
     """Folders that the report tells of."""
     evidence: Path | None = None
     """The folder of the newest evaluation."""
+    evaluations: tuple[Path, ...] = ()
+    """What benchmarks, judges and pairs found of every model in it."""
 
     def with_folder(self, folder: Path, **changes: Any) -> "Chain":
         """Return the chain after a stage that the report tells of."""

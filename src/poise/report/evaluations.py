@@ -1,4 +1,4 @@
-"""Evaluations in the report: the tables that `poise evaluate` wrote, each number with its interval."""
+"""Evaluations in the report: the tables that `poise evaluate` wrote, and what differs between two of one kind."""
 
 import json
 from collections.abc import Sequence
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from poise.errors import RunError
+from poise.evaluate.compare import CLEAR_P, compare
 from poise.report.wording import is_number
 
 RESULT = "evaluation.json"
+FLIPS_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,74 @@ class Number:
 class Evaluation:
     """One evaluation of one model."""
 
-    title: str
+    kind: str
+    model: str
     judge: str
     tables: list[tuple[str, str, list[Number]]]
     """Title, unit, numbers."""
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One task under two models, item by item."""
+
+    task: str
+    n: int
+    before: str
+    after: str
+    change: float
+    interval: str
+    p: str
+    """Holm's over the tasks of the comparison."""
+    is_clear: bool
+    smallest: str
+    """The true difference that such a sample would have shown four times in five."""
+    flips: list[tuple[str, int, list[str]]]
+    """`worse` and `better`: how many items, and the most changed ones by name."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two evaluations of one kind."""
+
+    title: str
+    differences: list[Difference]
+    refusal: str = ""
+    """Why they cannot be compared."""
+
+
+def compare_evaluations(folders: Sequence[Path]) -> list[Compared]:
+    """Compare the first evaluation of each kind with every later one of that kind."""
+    first: dict[str, tuple[Path, Evaluation]] = {}
+    found: list[Compared] = []
+    for folder, evaluation in zip(folders, read_evaluations(folders), strict=True):
+        if evaluation.kind not in first:
+            first[evaluation.kind] = (folder, evaluation)
+            continue
+        base, before = first[evaluation.kind]
+        title = f"{evaluation.kind} · {before.model} → {evaluation.model}"
+        try:
+            found.append(Compared(title, [_difference(task) for task in compare(base, folder)["tasks"]]))
+        except RunError as error:
+            found.append(Compared(title, [], str(error).splitlines()[0]))
+    return found
+
+
+def _difference(task: dict[str, Any]) -> Difference:
+    found = task["difference"]
+    return Difference(
+        task=task["task"],
+        n=task["n"],
+        before=f"{task['before']:.4g}",
+        after=f"{task['after']:.4g}",
+        change=found["value"],
+        interval=f"{found['low']:+.3g} to {found['high']:+.3g}",
+        p=f"{task['adjusted_p']:.2g}",
+        is_clear=task["adjusted_p"] < CLEAR_P,
+        smallest=f"{task['smallest_detectable']:.2g}",
+        flips=[(name, task[name], task["flips"][name][:FLIPS_SHOWN]) for name in ("worse", "better") if task[name]],
+    )
 
 
 def read_evaluations(folders: Sequence[Path]) -> list[Evaluation]:
@@ -48,7 +113,8 @@ def _read(folder: Path) -> Evaluation:
         found = json.loads(file.read_text(encoding="utf-8"))
         judge = found.get("judge")
         return Evaluation(
-            title=f"{found['kind']} · {found['model']}",
+            kind=str(found["kind"]),
+            model=str(found["model"]),
             judge=f"{judge['model']} at {judge['host']}" if judge else "",
             tables=[
                 (str(table["title"]), str(table["unit"]), [_number(line) for line in table["lines"]])

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from poise.errors import RunError
 from poise.report.answers import choose_answers
 from poise.report.charts import Figure, curves, histogram
-from poise.report.evaluations import Evaluation, read_evaluations
+from poise.report.evaluations import Compared, Evaluation, compare_evaluations, read_evaluations
 from poise.report.forecast import Comparison, compare_forecast
 from poise.report.scores import Change, Score, ScoredSet, compare, scored_sets
 from poise.report.signals import stopping
@@ -91,7 +91,7 @@ def build_report(
 
     Answers and scores come from the last training's folder, or from `evidence`: a folder that holds evidence.json and
     samples.jsonl, or that evidence file. Folders of curations and merges tell what they did, and decide nothing.
-    `evaluations` are folders of `poise evaluate`, shown as they are.
+    `evaluations` are folders of `poise evaluate`, shown as they are; the first of a kind is compared with the others.
 
     Raises:
         RunError: no run was given, or a folder is not a readable run or evaluation.
@@ -104,12 +104,18 @@ def build_report(
         last = stages.index(_judged(stages)[-1])
         stages[last] = replace(stages[last], evidence=scored, samples=samples)
     reached = verdict(_judged(stages))
-    page = render(stages, reached, title, read_evaluations(evaluations))
+    page = render(stages, reached, title, read_evaluations(evaluations), compare_evaluations(evaluations))
     write_whole(out, page.translate(VISIBLE))
     return reached
 
 
-def render(stages: Sequence[Stage], reached: Verdict, title: str, evaluations: Sequence[Evaluation] = ()) -> str:
+def render(
+    stages: Sequence[Stage],
+    reached: Verdict,
+    title: str,
+    evaluations: Sequence[Evaluation] = (),
+    compared: Sequence[Compared] = (),
+) -> str:
     """Return the page."""
     last = _judged(stages)[-1]
     sets = scored_sets(last.evidence, last.samples)
@@ -131,6 +137,7 @@ def render(stages: Sequence[Stage], reached: Verdict, title: str, evaluations: S
         answers=choose_answers(last.samples, last.labels),
         scores=[_score_row(one, last.labels) for one in sets],
         evaluations=evaluations,
+        compared=compared,
         last=last,
         stages=[_view(stage) for stage in stages],
     )

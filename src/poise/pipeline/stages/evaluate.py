@@ -1,7 +1,8 @@
 """Evaluate as a stage: every model so far answers the same questions, so that they can be laid side by side.
 
 The questions are the stage's, else the pipeline's, else the prompts that the last training chose from its rows. An
-answer that a training has kept, to the same question and of the same length, is not generated again.
+answer that a training has kept, to the same question and of the same length, is not generated again. Benchmarks,
+judges and held-out pairs are asked for beside them, by the name of their command.
 """
 
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from poise.errors import RecipeError
 from poise.pipeline.file import Step
+from poise.pipeline.measured import KINDS, RESULT, Measured, measured
 from poise.pipeline.work import Chain, Keys, NothingBefore, Trained, Work, checked, local
 
 MAIN_KEY = "questions"
@@ -20,12 +22,17 @@ BEFORE = "before"
 """The label of the model that the first training starts from."""
 
 
-class EvaluateKeys(Keys):
+class AskKeys(Keys):
     """What is asked, and how long an answer may be."""
 
     questions: str | None = None
     max_new_tokens: int | None = Field(default=None, ge=1)
     """The last training's where it is not given."""
+
+
+BESIDE: dict[str, Any] = dict.fromkeys(KINDS, (dict[str, Any] | None, None))
+EvaluateKeys = create_model("EvaluateKeys", __base__=AskKeys, **BESIDE)
+"""These, and the options of each evaluation that is made beside."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +57,43 @@ def plan(step: Step, chain: Chain) -> Work:
     length = keys.max_new_tokens or chain.trained[-1].recipe.poise.max_new_tokens
     models = list(_models(chain.trained))
     kept = (each.by.folder / "answers" for each in models)
+    beside = {kind: own for kind in KINDS if (own := getattr(keys, kind)) is not None}
+    measures = [one for kind, own in beside.items() for one in _measures(kind, own, models, step.folder)]
+    files = [str(value) for one in measures for value in one.options.values() if isinstance(value, str | Path)]
     return Work(
-        values={"questions": questions, "max_new_tokens": length, "models": [each.label for each in models]},
-        reads=tuple(dict.fromkeys(local(questions, *(each.name for each in models), *map(str, kept)))),
-        writes=(step.folder / "samples.jsonl", step.folder / "evidence.json"),
-        after=replace(chain, evidence=step.folder),
-        run=lambda resume: _run(step.folder, models, questions, length),
+        values={"questions": questions, "max_new_tokens": length, "models": [each.label for each in models]} | beside,
+        reads=tuple(dict.fromkeys(local(questions, *(each.name for each in models), *map(str, kept), *files))),
+        writes=(
+            step.folder / "samples.jsonl",
+            step.folder / "evidence.json",
+            *(one.folder / RESULT for one in measures),
+        ),
+        after=replace(chain, evidence=step.folder, evaluations=tuple(one.folder for one in measures)),
+        run=lambda resume: _run(step.folder, models, questions, length) | _measure(measures),
     )
+
+
+def _measures(kind: str, keys: dict[str, Any], models: list[Asked], folder: Path) -> Iterator[Measured]:
+    """Resolve an evaluation of every model; where no pairs are named, of those that held some out."""
+    held_out_only = kind == "preferences" and not keys.get("data")
+    for each in models:
+        is_trained = each.moment == "after"
+        if held_out_only and not (is_trained and "preference_pair" in each.by.recipe.objective.rows):
+            continue
+        # a training's own folder tells its reference and what it held out; the others read the model alone
+        model = str(each.by.folder) if kind == "preferences" and is_trained else each.name
+        yield measured(
+            kind,
+            keys,
+            label=each.label,
+            model=model,
+            folder=folder / kind / each.label,
+            template=each.by.recipe.model.chat_template,
+        )
+
+
+def _measure(measures: list[Measured]) -> dict[str, Any]:
+    return {f"{one.kind} {one.label}": one.run()["tables"] for one in measures}
 
 
 def _models(trained: tuple[Trained, ...]) -> Iterator[Asked]:

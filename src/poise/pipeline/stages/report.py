@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poise.pipeline.file import Step
+from poise.pipeline.measured import RESULT
 from poise.pipeline.record import Record
 from poise.pipeline.work import Chain, Keys, NothingBefore, Work, checked, local
 from poise.run import EVIDENCE, MANIFEST, SAMPLES
@@ -33,14 +34,17 @@ def plan(step: Step, chain: Chain) -> Work:
     def run(resume: bool) -> dict[str, Any]:
         from poise.report.report import build_report
 
-        verdict = build_report(chain.folders, page, title=title, evidence=chain.evidence)
+        verdict = build_report(chain.folders, page, title=title, evidence=chain.evidence, evaluations=chain.evaluations)
         verdict.tell()
         return verdict.to_json()
 
     folders = [*chain.folders, *([chain.evidence] if chain.evidence else [])]
     return Work(
         values={"title": title},
-        reads=local(*(str(folder / name) for folder in folders for name in TOLD)),
+        reads=local(
+            *(str(folder / name) for folder in folders for name in TOLD),
+            *(str(one / RESULT) for one in chain.evaluations),
+        ),
         writes=(page,),
         after=chain,
         run=run,
@@ -54,4 +58,6 @@ def report_of(out: Path, page: Path, *, evaluations: Sequence[Path] = ()) -> "Ve
     done = [name for name, stage in Record(out).stages.items() if stage["status"] == "done"]
     folders = [out / name for name in done if not name.endswith(("-evaluate", "-report"))]
     evaluated = [out / name for name in done if name.endswith("-evaluate")]
-    return build_report(folders, page, evidence=evaluated[-1] if evaluated else None, evaluations=evaluations)
+    evidence = evaluated[-1] if evaluated else None
+    beside = sorted(evidence.glob(f"*/*/{RESULT}"), key=lambda file: file.stat().st_mtime) if evidence else []
+    return build_report(folders, page, evidence=evidence, evaluations=[*(file.parent for file in beside), *evaluations])
