@@ -128,7 +128,8 @@ def test_missing_weights_are_told_in_one_message(poise: Any, words: Any, weightl
     [
         (["stf"], "no verb 'stf'; did you mean 'sft'?"),
         (["sft", "--resum"], "unknown option --resum; did you mean '--resume'?"),
-        (["sft", "--learning_rate", "1e-6"], "recipe keys are written --learning_rate=VALUE"),
+        (["sft", "--learning_rat", "1e-6"], "unknown key 'learning_rat'; did you mean 'learning_rate'?"),
+        (["sft", "-r", "8"], "recipe keys are written --key=VALUE"),
         (["sft", "learning_rat=1e-6", "dataset_name=x", "model_name_or_path=y"], "learning_rate"),
         (["sft", "a.yaml", "b.yaml"], "one recipe at a time, got a.yaml, b.yaml"),
         (["sft", "nowhere.yaml"], "nowhere.yaml"),
@@ -187,7 +188,7 @@ def test_interrupting_while_rows_are_rendered_leaves_a_folder_that_can_be_used_a
         told = process.stderr.read()
     assert process.returncode == 75
     assert "Traceback" not in told
-    assert told.strip().startswith("stopped: stopped by SIGINT outside the training loop")
+    assert told.strip().startswith("stopped by SIGINT outside the training loop")
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "interrupted"
     assert poise("sft", *words()).code == 0
 

@@ -276,7 +276,7 @@ def test_fractions_of_the_classic_mixer_hold_for_every_split_of_a_dataset(tmp_pa
         ("dataset_splits: [train]", "dataset_splits goes with dataset_mixer"),
         ("dataset_name: null", "no data is named"),
         ("load_in_4bit: true\nload_in_8bit: true\nuse_peft: true", "exclude each other"),
-        ("bf16: true\nfp16: true", "bf16 and fp16 exclude each other"),
+        ("fp16: true", "overflow until the scale is found"),
         ("resume_from_checkpoint: out/checkpoint-5", "pass --resume"),
         ("chat_template: no-such-name", "neither a known name nor a template"),
         ("chat_template: missing.jinja", "there is no file missing.jinja"),

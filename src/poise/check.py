@@ -21,8 +21,18 @@ ROWS = 2_000
 """Rows that are rendered unless all are asked for: a share of 1 % is then known within half a point."""
 
 
-def check(path: Path | None, overrides: list[str], *, verb: str | None, all_rows: bool = False) -> dict[str, Any]:
-    """Return the findings of a recipe as plain data, errors first; what stops at once is a finding too."""
+def check(
+    path: Path | None,
+    overrides: list[str],
+    *,
+    verb: str | None,
+    all_rows: bool = False,
+    configuration: Path | None = None,
+) -> dict[str, Any]:
+    """Return the findings of a recipe as plain data, errors first; what stops at once is a finding too.
+
+    `configuration` is the file of accelerate that would launch the training.
+    """
     began = time.monotonic()
     try:
         recipe = load_recipe(find_verb(path, verb), path, overrides)
@@ -30,6 +40,7 @@ def check(path: Path | None, overrides: list[str], *, verb: str | None, all_rows
         found, ignored = Found([as_finding(error)]), []
     else:
         found, ignored = _look(recipe, None if all_rows else ROWS), recipe.poise.ignore
+        found.findings[:0] = _launching(recipe, configuration)
     return {
         "ok": not that_stop(found.findings, ignored),
         "findings": [finding.to_json() | {"ignored": finding.code in ignored} for finding in found.findings],
@@ -68,6 +79,19 @@ def _look(recipe: Recipe, rows: int | None) -> Found:
         for limit, lost, tokens in losses(facts.lengths, candidates(facts))
     ]
     return Found(preflight(facts), number, lengths)
+
+
+def _launching(recipe: Recipe, configuration: Path | None) -> list[Finding]:
+    """Say where the recipe cannot be trained by a configuration of accelerate."""
+    if configuration is None:
+        return []
+    from poise.launch import sound_configuration
+
+    try:
+        sound_configuration(configuration, recipe)
+    except RecipeError as error:
+        return [as_finding(error)]
+    return []
 
 
 def as_finding(error: PoiseError) -> Finding:

@@ -15,27 +15,13 @@ from typing import Any, NoReturn, cast
 import click
 
 from poise import __version__
+from poise.arguments import split_arguments
 from poise.errors import PoiseError, RecipeError, StoppedElsewhere
 from poise.names import did_you_mean, load_named, names_in
 from poise.progress import is_main_process
 
 SECONDS_TO_TELL = 3.0
 """How long a process waits for another to print the error that ended both."""
-OPTIONS = [
-    "--resume",
-    "--overwrite",
-    "--json",
-    "--verb",
-    "--row",
-    "--no-data",
-    "--probe",
-    "--all-rows",
-    "--from",
-    "--dry-run",
-    "--launch",
-    "--help",
-]
-"""Of the commands that take recipe keys, where click leaves unknown ones alone."""
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES)
 """What a disk says that cannot be written to."""
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": True}
@@ -82,6 +68,11 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def launch_option(told: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command `--launch FILE`."""
+    return click.option("--launch", "configuration", type=click.Path(path_type=Path), metavar="FILE", help=told)
+
+
 @poise.command()
 @click.option("--break", "ruin", is_flag=True, help="Run DPO at a ruinous learning rate, to see what catches it.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("poise-demo"), show_default=True)
@@ -115,8 +106,11 @@ def init(source: str, out: Path | None, verb: str | None, as_json: bool) -> None
 @click.option("--verb", help="The objective; found from the recipe's folder name where it is not given.")
 @click.option("--no-data", is_flag=True, help="Stop after resolving: touch neither model nor data.")
 @click.option("--probe", is_flag=True, help="Load the model, take a few micro-steps, and forecast time and memory.")
+@launch_option("Plan for the processes of this configuration of accelerate.")
 @json_option
-def plan(arguments: tuple[str, ...], verb: str | None, no_data: bool, probe: bool, as_json: bool) -> None:
+def plan(
+    arguments: tuple[str, ...], verb: str | None, no_data: bool, probe: bool, configuration: Path | None, as_json: bool
+) -> None:
     """Show what a recipe would do; train nothing.
 
     Prints every value with its origin, then rows, tokens, trained share and optimizer steps.
@@ -127,7 +121,9 @@ def plan(arguments: tuple[str, ...], verb: str | None, no_data: bool, probe: boo
     path, overrides = split_arguments(arguments)
     emit(
         as_json,
-        lambda: make_plan(path, overrides, verb=verb, with_data=not no_data, with_probe=probe),
+        lambda: make_plan(
+            path, overrides, verb=verb, with_data=not no_data, with_probe=probe, configuration=configuration
+        ),
         show=print_plan,
     )
 
@@ -136,8 +132,11 @@ def plan(arguments: tuple[str, ...], verb: str | None, no_data: bool, probe: boo
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="RECIPE [KEY=VALUE …]")
 @click.option("--verb", help="The objective; found from the recipe's folder name where it is not given.")
 @click.option("--all-rows", is_flag=True, help="Render every row, not a sample of 2,000.")
+@launch_option("Check for training by this configuration of accelerate.")
 @json_option
-def check(arguments: tuple[str, ...], verb: str | None, all_rows: bool, as_json: bool) -> None:
+def check(
+    arguments: tuple[str, ...], verb: str | None, all_rows: bool, configuration: Path | None, as_json: bool
+) -> None:
     """Say whether a recipe may run; exit 2 where it must not.
 
     Learning rate, lengths, template, rows, pairs, memory, disk, trackers: errors, warnings and notes, each with a code.
@@ -149,7 +148,7 @@ def check(arguments: tuple[str, ...], verb: str | None, all_rows: bool, as_json:
     found: list[dict[str, Any]] = []
 
     def work() -> dict[str, Any]:
-        found.append(check_recipe(path, overrides, verb=verb, all_rows=all_rows))
+        found.append(check_recipe(path, overrides, verb=verb, all_rows=all_rows, configuration=configuration))
         return found[0]
 
     emit(as_json, work, show=print_check)
@@ -455,13 +454,7 @@ def _training_command(verb: str) -> click.Command:
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[RECIPE] [KEY=VALUE …]")
     @click.option("--resume", is_flag=True, help="Go on from the newest complete checkpoint of output_dir.")
     @click.option("--overwrite", is_flag=True, help="Replace the run that output_dir holds.")
-    @click.option(
-        "--launch",
-        "configuration",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Train in several processes, by this configuration of accelerate.",
-    )
+    @launch_option("Train in several processes, by this configuration of accelerate.")
     @json_option
     def command(
         arguments: tuple[str, ...], resume: bool, overwrite: bool, configuration: Path | None, as_json: bool
@@ -503,18 +496,6 @@ def _first_line(verb: str) -> str:
     spec = find_spec("poise.objectives")
     folder = Path((spec.submodule_search_locations or [""])[0]) if spec else Path()
     return (folder / f"{verb}.py").read_text(encoding="utf-8").split('"""', 1)[1].split("\n", 1)[0]
-
-
-def split_arguments(arguments: tuple[str, ...]) -> tuple[Path | None, list[str]]:
-    """Tell the recipe's path from `key=value` and `--key=value`."""
-    paths = [argument for argument in arguments if "=" not in argument]
-    for argument in paths:
-        if argument.startswith("-"):
-            near = did_you_mean(argument, OPTIONS)
-            raise RecipeError(f"unknown option {argument}{near}\n    to do:  recipe keys are written {argument}=VALUE")
-    if len(paths) > 1:
-        raise RecipeError(f"one recipe at a time, got {', '.join(paths)}; everything else is key=value")
-    return (Path(paths[0]) if paths else None), [argument for argument in arguments if "=" in argument]
 
 
 def emit(
@@ -573,7 +554,7 @@ def run_command() -> None:
         _fail(error.format_message(), 2, debug)
     except (click.exceptions.Abort, KeyboardInterrupt) as end:
         _fail_if_stopped(end, debug)
-        _fail("at once; nothing was saved after the newest checkpoint", 130, debug)
+        _fail("stopped at once; nothing was saved after the newest checkpoint", 130, debug)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK:
             _fail(
@@ -615,7 +596,8 @@ def _fail(message: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
     whose = "" if is_main_process() else f"process {os.environ['RANK']}: "
-    click.echo(f"{'stopped' if code in (75, 130) else 'error'}: {whose}{message}", err=True)
+    head = "error: " if code not in (75, 130) else "" if message.startswith("stopped ") else "stopped: "
+    click.echo(f"{head}{whose}{message}", err=True)
     if "--json" in sys.argv and is_main_process():
         click.echo(json.dumps({"error": message, "exit_code": code}))
     sys.exit(code)

@@ -101,10 +101,11 @@ NO_EFFECT: dict[str, str] = {
     "use_liger_kernel": "the vocabulary projection is already computed only where a token is trained, in chunks",
     "liger_kernel_config": "the vocabulary projection is already computed only where a token is trained, in chunks",
     "average_tokens_across_devices": "losses are always divided by the count over all devices",
+    "bf16_full_eval": "held-out rows are scored as training computes",
+    "fp16_full_eval": "held-out rows are scored as training computes",
     "label_names": _OWN_LOSS,
     "label_smoothing_factor": "the objective computes the loss; dpo has label_smoothing",
     "group_by_length": "rows of unlike length cost nothing extra without padding",
-    "train_sampling_strategy": "rows are shuffled by seed; unlike lengths cost nothing extra without padding",
     "length_column_name": "rows of unlike length cost nothing extra without padding",
 }
 """Keys accepted so that known recipes run unmodified, each with the reason why nothing is lost."""
@@ -123,6 +124,14 @@ FORCED: dict[str, tuple[bool, str]] = {
 }
 """Keys whose value poise decides, with the reason."""
 
+REPLACED: dict[str, tuple[dict[str, str], str]] = {
+    "train_sampling_strategy": (
+        {"group_by_length": "random", "batch_rebalance": "random"},
+        "rows of unlike length cost nothing extra without padding",
+    ),
+}
+"""Keys with values that need not act: (such a value -> what is taken instead, the reason)."""
+
 REFUSED: dict[str, tuple[str, str]] = {
     "hub_token": (
         "a recipe must not hold a token: it is copied into every run",
@@ -131,6 +140,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "resume_from_checkpoint": (
         "a recipe describes a run and cannot say that this run is a continuation",
         "remove the line and pass --resume",
+    ),
+    "fp16": (
+        "float16 products need their loss scaled, and overflow until the scale is found; here that stops the run",
+        "bf16: true, which needs no scale; on a GPU without bfloat16 neither, which trains in float32",
     ),
     "parallelism_config": (
         "this value cannot be written in a recipe",

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,7 @@ def launch(file: Path, recipe: Recipe, arguments: Sequence[str]) -> None:
     Returns when all have ended well, else ends with the exit code of the first that failed. Raises RecipeError where
     the file is no configuration, or one that the recipe cannot be trained with; nothing is started then.
     """
-    configuration = read_configuration(file)
-    refuse_unsound(recipe, layout_of(configuration))
+    configuration = sound_configuration(file, recipe)
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -47,13 +46,30 @@ def launch(file: Path, recipe: Recipe, arguments: Sequence[str]) -> None:
     except subprocess.CalledProcessError as error:
         _end(error.returncode, "the process")
     except SignalException as error:
-        raise StoppedWhileLaunched(f"the processes were stopped by {error.sigval.name}") from None
+        raise StoppedWhileLaunched(f"stopped by {error.sigval.name}, and the processes with it") from None
     except (ImportError, OSError, ValueError, AssertionError) as error:
         raise _refused(file, str(error)) from error
 
 
 class StoppedWhileLaunched(InterruptedRun):
     """A signal stopped the launcher, which passed it on and waited."""
+
+
+def sound_configuration(file: Path, recipe: Recipe) -> dict[str, Any]:
+    """Read an accelerate configuration; RecipeError where the recipe cannot be trained with it."""
+    configuration = read_configuration(file)
+    refuse_unsound(recipe, layout_of(configuration))
+    return configuration
+
+
+def process_count(configuration: Mapping[str, Any]) -> int:
+    """Return how many processes a configuration starts: one for every GPU of this machine where it does not say."""
+    said = int(configuration.get("num_processes", -1))
+    if said != -1:
+        return said
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def read_configuration(file: Path) -> dict[str, Any]:
@@ -77,18 +93,17 @@ def read_configuration(file: Path) -> dict[str, Any]:
     return configuration
 
 
-def _processes(file: Path, configuration: dict[str, Any]) -> list[str]:
-    """Start one process for every GPU of this machine where the configuration does not say how many."""
+def _processes(file: Path, configuration: Mapping[str, Any]) -> list[str]:
+    """Say how many processes to start where the configuration does not."""
     if configuration.get("num_processes", -1) != -1:
         return []
-    import torch
-
-    if not torch.cuda.device_count():
+    count = process_count(configuration)
+    if not count:
         raise RecipeError(
             f"--launch {file}: it does not say num_processes, and there is no GPU here to start one for each\n"
             "    to do:  num_processes: 2 in a copy of the file, and use_cpu=true in the recipe"
         )
-    return ["--num_processes", str(torch.cuda.device_count())]
+    return ["--num_processes", str(count)]
 
 
 def _refused(file: Path, said: str) -> PoiseError:

@@ -26,17 +26,25 @@ SHORT_ANSWER, LONG_ANSWER = 4, 20
 
 
 def plan(
-    path: Path | None, overrides: list[str], *, verb: str | None, with_data: bool, with_probe: bool = False
+    path: Path | None,
+    overrides: list[str],
+    *,
+    verb: str | None,
+    with_data: bool,
+    with_probe: bool = False,
+    configuration: Path | None = None,
 ) -> dict[str, Any]:
     """Resolve a recipe and, with data, render it; with a probe, forecast its run. Nothing is trained.
 
-    Weights are loaded for a probe only. Raises RecipeError where a probe is asked for without data.
+    Weights are loaded for a probe only. `configuration` is the file of accelerate that would launch it. Raises
+    RecipeError where the recipe cannot be trained by it, or a probe is asked for without data.
     """
     if with_probe and not with_data:
         raise RecipeError(
             "--probe and --no-data exclude each other\n    why:    the probe takes its micro-steps on the recipe's rows"
         )
     recipe = load_recipe(find_verb(path, verb), path, overrides)
+    launched = None if configuration is None else _sound(configuration, recipe)
     result: dict[str, Any] = {
         "verb": recipe.verb,
         "recipe": [
@@ -51,6 +59,7 @@ def plan(
         if with_probe:
             import_module("poise.workflow")  # as a run does before its clock starts
         began = time.monotonic()
+        processes = 1 if configuration is None or launched is None else _count(configuration, launched)
         prepared = prepare(recipe)
         facts = prepared.rendered.facts()
         result["data"] = {
@@ -64,8 +73,9 @@ def plan(
             "tokens_if_unshared": facts["tokens_if_unshared"],
         }
         result["training"] = {
-            "rows_per_step": rows_per_step(recipe),
-            "optimizer_steps": prepared.optimizer_steps(recipe),
+            "processes": processes,
+            "rows_per_step": rows_per_step(recipe) * processes,
+            "optimizer_steps": prepared.optimizer_steps(recipe, processes),
             "chat_template": prepared.tokenizer.template_name,
             "stop_tokens": prepared.tokenizer.tokenizer.convert_ids_to_tokens(list(prepared.tokenizer.stop_ids)),
             "notes": [*prepared.tokenizer.notes, *prepared.rendered.notes],
@@ -75,11 +85,33 @@ def plan(
     return result
 
 
+def _sound(file: Path, recipe: Recipe) -> dict[str, Any]:
+    from poise.launch import sound_configuration
+
+    return sound_configuration(file, recipe)
+
+
+def _count(file: Path, configuration: dict[str, Any]) -> int:
+    """Return how many processes would train; RecipeError where that cannot be known here."""
+    from poise.launch import process_count
+
+    count = process_count(configuration)
+    if not count:
+        raise RecipeError(
+            f"--launch {file}: it does not say num_processes, and there is no GPU here to count\n"
+            "    to do:  num_processes: N in a copy of the file, to plan for N of them"
+        )
+    return count
+
+
 def _forecast(recipe: Recipe, prepared: "Prepared", began: float, rows_sha256: str) -> dict[str, Any]:
-    """Probe, keep the forecast for the run, and return it as plain data."""
+    """Probe what may run, keep the forecast for the run, and return it as plain data."""
+    from poise.preflight.preflight import refuse
     from poise.train.forecast import remember
+    from poise.train.preflight import examine
     from poise.train.probe import probe
 
+    refuse(examine(recipe, prepared), recipe.poise.ignore)
     forecast = probe(recipe, prepared, began, _rehearsal(recipe))
     remember(forecast, recipe, rows_sha256)
     return asdict(forecast)
@@ -149,11 +181,16 @@ def print_plan(result: dict[str, Any]) -> None:
             f"{data['held_out_rows']:,} held out · dropped: {dropped}",
             f"tokens    {data['tokens']:,} computed ({data['tokens_if_unshared']:,} without sharing) · "
             f"{data['trained_share']:.0%} trained on",
-            f"steps     {training['optimizer_steps']:,} updates of {training['rows_per_step']:,} rows",
+            _steps_line(training),
             f"template  {training['chat_template']} · stops at {', '.join(training['stop_tokens'])}",
         )
         for line in (*lines, *training["notes"], *_forecast_lines(result.get("forecast"))):
             console.print(line, markup=False, highlight=False)
+
+
+def _steps_line(training: dict[str, Any]) -> str:
+    shared = f", shared by {training['processes']} processes" if training["processes"] > 1 else ""
+    return f"steps     {training['optimizer_steps']:,} updates of {training['rows_per_step']:,} rows{shared}"
 
 
 def _forecast_lines(forecast: dict[str, Any] | None) -> list[str]:

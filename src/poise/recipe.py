@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from poise.dialects import FORCED, FOREIGN, NO_EFFECT, REFUSED, RENAMED, TRACKERS
+from poise.dialects import FORCED, FOREIGN, NO_EFFECT, REFUSED, RENAMED, REPLACED, TRACKERS
 from poise.errors import RecipeError
 from poise.names import did_you_mean
 from poise.recipe_defaults import MAX_LENGTH, default_training
@@ -204,6 +204,8 @@ def _apply_dialects(draft: Draft) -> None:
                 del draft.settings[key]
         elif key in NO_EFFECT:
             draft.drop(key, NO_EFFECT[key])
+        elif key in REPLACED and str(setting.value) in REPLACED[key][0]:
+            draft.adjust(key, REPLACED[key][0][str(setting.value)], REPLACED[key][1])
         elif key in FORCED and setting.value is not FORCED[key][0]:
             draft.adjust(key, *FORCED[key])
 
@@ -355,8 +357,6 @@ def _check_together(
     if objective.moving_reference and model.ref_model_name_or_path:
         what = "a reference that follows the policy starts as the policy, not as another model"
         draft.blame(("sync_ref_model",), what, "remove ref_model_name_or_path, or set sync_ref_model: false")
-    if training["bf16"] and training["fp16"]:
-        draft.blame(("fp16",), "bf16 and fp16 exclude each other", "keep one of the two")
     if training["eval_strategy"] != "no" and not data.has_test_rows:
         remedy = "name test data (dataset_test_split, or dataset_mixture.test_split_size), or set eval_strategy: no"
         draft.blame(("eval_strategy",), "there is nothing to evaluate on", remedy)

@@ -14,7 +14,6 @@ TRAINING: dict[str, Any] = {
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
     "bf16": False,
-    "fp16": False,
     "activation_checkpointing": False,
     "logging_steps": 10,
     "logging_first_step": True,

@@ -173,7 +173,7 @@ TRAINING_FIELDS: dict[str, Any] = {
     "dataloader_in_order": bool,
     "remove_unused_columns": bool,
     "label_names": list[str] | None,
-    "train_sampling_strategy": str,
+    "train_sampling_strategy": Literal["random", "sequential", "group_by_length", "batch_rebalance"],
     "length_column_name": str,
     # what to run, and looking inside
     "debug": list[str] | str,

@@ -124,7 +124,7 @@ def test_a_stopped_pipeline_goes_on_from_the_checkpoint(here: Path) -> None:
     thread = threading.Thread(target=stop)
     shutil.rmtree(here / "mine" / "02-sft")
     thread.start()
-    with pytest.raises(InterruptedRun, match=r"02-sft: .*\n.*poise run pipeline.yaml goes on there"):
+    with pytest.raises(InterruptedRun, match=r"in stage 02-sft: .*\n.*poise run pipeline.yaml goes on there"):
         run_pipeline(FILE, overrides)
     thread.join()
     stopped_at = len(Run(here / "mine" / "02-sft").metrics())

@@ -26,6 +26,15 @@ def test_null_says_nothing(jsonl: Write) -> None:
     assert (example.template, example.trained) == ("", "all")
 
 
+def test_variables_for_the_template_are_refused_unless_they_say_nothing(jsonl: Write) -> None:
+    empty = {"chat_template_kwargs": {"custom_instructions": "", "enable_thinking": None, "xml_tools": []}}
+    assert len(load(SourceSpec(jsonl(ASKED | empty, ASKED | {"chat_template_kwargs": None}))).examples) == 2
+    path = jsonl(ASKED | {"chat_template_kwargs": {"enable_thinking": False}})
+    with pytest.raises(DataError, match=r"data\.jsonl:1 chat_template_kwargs: gives the chat template \{'enable"):
+        load(SourceSpec(path))
+    assert load(SourceSpec(path, columns=("prompt", "completion"))).examples
+
+
 def test_a_pair_has_a_template_and_a_document_none(jsonl: Write) -> None:
     pair = {"prompt": "Hi", "chosen": "Hello.", "rejected": "No.", "chat_template": "vicuna"}
     (example,) = load(SourceSpec(jsonl(pair))).examples

@@ -7,15 +7,18 @@ program it is the server; imported it is the client.
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+VERBS = ("cpt", "sft", "dpo", "orpo")
 FAULTS = Path(__file__).with_name("faults.c")
 
 
@@ -75,6 +78,9 @@ def _serve(base: str) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until a child can handle them, as one whose imports are done
     LlamaForCausalLM.from_pretrained(base)  # which builds tables that every later load uses
     PreTrainedTokenizerFast.from_pretrained(base)
+    for name in ("poise.cli", "poise.workflow", *(f"poise.objectives.{verb}" for verb in VERBS)):
+        importlib.import_module(name)
+    _import_what_training_does(base)
     gc.collect()
     gc.freeze()  # a child's collections need not look at what was imported
     _tell("ready")
@@ -85,6 +91,24 @@ def _serve(base: str) -> None:
         _tell(child)
         _, status = os.waitpid(child, 0)
         _tell(os.waitstatus_to_exitcode(status))
+
+
+def _import_what_training_does(base: str) -> None:
+    """Train in a child, and import here what it imported on the way: most libraries do so where a thing is used."""
+    with tempfile.TemporaryDirectory() as folder:
+        data, told = Path(folder) / "rows.jsonl", Path(folder) / "modules.json"
+        data.write_text(json.dumps({"prompt": "Say moon", "completion": "moon"}) + "\n")
+        keys = {"model_name_or_path": base, "dataset_name": data, "output_dir": Path(folder) / "run", "use_cpu": True,
+                "question_count": 0, "chat_template": "chatml", "max_steps": 1, "use_peft": True, "warmup_steps": 0,
+                "lora_target_modules": "all-linear"}  # fmt: skip
+        child = os.fork()
+        if child == 0:
+            request = {"verb": "sft", "overrides": [f"{key}={value}" for key, value in keys.items()], "flags": []}
+            _be_a_run(request | {"log": os.devnull, "modules": str(told)})
+        os.waitpid(child, 0)
+        for name in json.loads(told.read_text()):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
 
 def _tell(answer: object) -> None:
@@ -118,6 +142,8 @@ def _be_a_run(request: dict[str, Any]) -> None:
         sys.stderr.write(str(stopped))
         code = getattr(stopped, "exit_code", 130)
     finally:
+        if "modules" in request:
+            Path(request["modules"]).write_text(json.dumps([name for name in sys.modules if "__mp" not in name]))
         if counted:
             Path(counted).write_text(str(ctypes.CDLL(os.environ["FAULTS"]).fault_calls()))
         sys.stdout.flush()

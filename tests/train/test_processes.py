@@ -224,7 +224,7 @@ def test_a_stopped_run_of_two_processes_resumes_to_the_same_weights(
     run = Run(tmp_path / "run")
     assert run.manifest["status"] == "interrupted", told
     assert told.count("SIGTERM: finishing this step") == 1
-    assert told.count("stopped: stopped by SIGTERM after step") == 1
+    assert told.count("stopped by SIGTERM after step") == 1
     assert not (run.path / ".lock").exists()
     (checkpoint,) = (run.path / "checkpoints").iterdir()
     assert 20 <= int(checkpoint.name.split("-")[1]) < 93

@@ -133,8 +133,10 @@ def _make(made: Decision, pipeline: Pipeline, record: Record, *, go_on: bool) ->
     try:
         facts = made.work.run(resume)
     except InterruptedRun as stop:
-        said = str(stop).partition("\n")[0]
-        raise InterruptedRun(f"{made.step.name}: {said}\n    to do:  poise run {pipeline.path} goes on there") from None
+        said = str(stop).partition("\n")[0].removeprefix("stopped ")
+        raise InterruptedRun(
+            f"stopped in stage {made.step.name}: {said}\n    to do:  poise run {pipeline.path} goes on there"
+        ) from None
     record.finish(made.step, made.work.writes, time.monotonic() - began, facts)
 
 

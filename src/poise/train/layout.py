@@ -118,7 +118,7 @@ def _precision(recipe: Recipe, layout: Layout) -> Iterator[tuple[str, str, str]]
     yield (
         f"mixed_precision: {said} in the accelerate configuration, which the recipe does not say",
         "the reference and the checks before training are computed as the recipe says, and must agree with training",
-        f"mixed_precision: 'no' in the accelerate configuration, and {said}=true in the recipe",
+        "mixed_precision: 'no' in the accelerate configuration, and bf16=true in the recipe",
     )
 
 

@@ -134,8 +134,6 @@ def _argument_refusals(recipe: Recipe, hardware: Hardware) -> Iterator[Refusal]:
         )
     except (ValueError, TypeError, ImportError) as error:
         yield "E108", " ".join(str(error).split())
-    if recipe.training["fp16"] and hardware.device.type != "cuda":
-        yield "E501", f"fp16: true needs CUDA, this is {hardware.device.type}\n    to do:  bf16=true, or fp16=false"
 
 
 def _output_dir(recipe: Recipe) -> Path:

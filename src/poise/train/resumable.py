@@ -179,10 +179,8 @@ class ResumableTrainer(Trainer):
         state = gathered_optimizer(self.model, optimizer) if self.is_fsdp_enabled else optimizer.state_dict()
         if self.args.should_save:
             scheduler: Any = self.lr_scheduler
-            scaler = getattr(self.accelerator, "scaler", None)
             save_state(Path(output_dir) / "optimizer", state)
-            schedule = {"schedule": scheduler.state_dict(), "scaler": scaler.state_dict() if scaler else None}
-            save_state(Path(output_dir) / "schedule", schedule)
+            save_state(Path(output_dir) / "schedule", {"schedule": scheduler.state_dict()})
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         if resume_from_checkpoint is not None and self._is_sharded:  # while every process has all weights
@@ -209,11 +207,7 @@ class ResumableTrainer(Trainer):
                 give_optimizer(self.model, optimizer, state)
             else:
                 optimizer.load_state_dict(load_state(Path(checkpoint) / "optimizer"))
-            schedule = load_state(Path(checkpoint) / "schedule")
-            scheduler.load_state_dict(schedule["schedule"])
-            scaler: Any = self.accelerator.scaler
-            if schedule["scaler"] is not None:
-                scaler.load_state_dict(schedule["scaler"])
+            scheduler.load_state_dict(load_state(Path(checkpoint) / "schedule")["schedule"])
         for group, anew in zip(optimizer.param_groups, fresh, strict=True):
             names = {HYPERPARAMETERS[key] for key in self._changed & HYPERPARAMETERS.keys()}
             group.update({name: anew[name] for name in names & anew.keys()})

@@ -35,11 +35,10 @@ def divide_as_asked(accelerator: Any) -> None:
         state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
         state.fsdp_plugin = FullyShardedDataParallelPlugin()
     plugin = getattr(state, "fsdp_plugin", None)
-    if plugin is not None and accelerator.mixed_precision != "no":
+    if plugin is not None and accelerator.mixed_precision == "bf16":
         from torch.distributed.fsdp import MixedPrecisionPolicy
 
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[accelerator.mixed_precision]
-        plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
 
 
 def layout_name(scorer: Any) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+from poise.dialects import REFUSED
 from poise.errors import RecipeError
 from poise.translate.data import Named, evenly, named_data
 from poise.translate.tool import Setting, Tool, Unmapped, Values
@@ -119,7 +120,7 @@ def _model(values: Values) -> Iterator[Setting | Unmapped]:
     if values.get("bf16") is True:
         yield Setting("bf16", True, "bf16")
     if values.get("fp16") is True:
-        yield Setting("fp16", True, "fp16")
+        yield Unmapped("fp16", True, REFUSED["fp16"][0])
 
 
 def _data(verb: str, values: Values) -> Iterator[Setting | Unmapped]:
