@@ -1,21 +1,28 @@
-"""A server that has everything imported and forks a training process on request, so that one starts in no time.
+"""A server that has everything imported and forks training processes on request, so that they start in no time.
 
-It reads a request per line, forks, answers with the child's number, waits, and answers with its exit status. Run as a
-program it is the server; imported it is the client.
+It reads a request per line, forks as many as that asks for, answers with their numbers, waits, and answers with their
+exit codes. Several know of one another by the variables that torchrun sets. Run as a program it is the server; imported
+it is the client.
 """
 
 import contextlib
 import ctypes
+import dataclasses
 import gc
 import importlib
+import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
+
+import torch
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 VERBS = ("cpt", "sft", "dpo", "orpo")
@@ -40,12 +47,23 @@ class Forks:
 
     def start(self, verb: str, overrides: list[str], *flags: str, log: Path, **fault: Any) -> int:
         """Fork a training process; returns its number. `wait` must follow."""
-        self._ask({"verb": verb, "overrides": overrides, "flags": flags, "log": str(log), **fault})
-        return int(self._answer())
+        return self.start_all(1, verb, overrides, *flags, log=log, **fault)[0]
+
+    def start_all(
+        self, processes: int, verb: str, overrides: list[str], *flags: str, log: Path, **more: Any
+    ) -> list[int]:
+        """Fork processes that train together; returns their numbers by rank. `wait_all` must follow."""
+        request = {"processes": processes, "verb": verb, "overrides": overrides, "flags": flags, "log": str(log)}
+        self._ask(request | more)
+        return json.loads(self._answer())
 
     def wait(self) -> int:
         """Return the exit code of the process that was started, negative for a signal."""
-        return int(self._answer())
+        return self.wait_all()[0]
+
+    def wait_all(self) -> list[int]:
+        """Return the exit codes of those that were started, by rank."""
+        return json.loads(self._answer())
 
     def run(self, verb: str, overrides: list[str], *flags: str, log: Path, **fault: Any) -> int:
         """Run a training process to its end; returns the exit code."""
@@ -68,10 +86,7 @@ class Forks:
 
 
 def _serve(base: str) -> None:
-    import warnings
-
     warnings.simplefilter("ignore")
-    import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
     torch.set_num_threads(1)
@@ -85,12 +100,49 @@ def _serve(base: str) -> None:
     gc.freeze()  # a child's collections need not look at what was imported
     _tell("ready")
     for line in sys.stdin:
+        request = json.loads(line)
+        children = _fork(request, request["processes"])
+        _tell(children)
+        _tell([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+
+
+def _fork(request: dict[str, Any], processes: int) -> list[int]:
+    """Fork so many, each a run or one process of a run; returns their numbers."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    children: list[int] = []
+    for rank in range(processes):
         child = os.fork()
         if child == 0:
-            _be_a_run(json.loads(line))
-        _tell(child)
-        _, status = os.waitpid(child, 0)
-        _tell(os.waitstatus_to_exitcode(status))
+            if processes > 1:
+                os.environ |= {
+                    "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                    "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "GLOO_SOCKET_IFNAME": "lo",
+                }  # fmt: skip
+            if rank == request.get("spoil", [None, None])[1]:
+                _spoil(request["spoil"][0])
+            _be_a_run(request)
+        children.append(child)
+    return children
+
+
+def _spoil(how: str) -> None:
+    """Let the third forward pass with gradients fail, kill its process, or multiply what it returns by a number."""
+    from poise.batch.score import Scorer
+
+    forward, calls = Scorer.forward, itertools.count()
+
+    def spoiled(self: Scorer, batch: Any) -> Any:
+        logps = forward(self, batch)
+        if not torch.is_grad_enabled() or next(calls) < 2:
+            return logps
+        if how == "error":
+            raise ArithmeticError("the sky fell")
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return dataclasses.replace(logps, values=logps.values * float(how))
+
+    Scorer.forward = spoiled
 
 
 def _import_what_training_does(base: str) -> None:
@@ -112,15 +164,15 @@ def _import_what_training_does(base: str) -> None:
 
 
 def _tell(answer: object) -> None:
-    sys.stdout.write(f"{answer}\n")
+    sys.stdout.write(f"{json.dumps(answer)}\n")
     sys.stdout.flush()
 
 
 def _be_a_run(request: dict[str, Any]) -> None:
     """Do what `poise VERB …` does, or with `bare` only the training, whose report takes longer than all of it."""
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
     os.dup2(log, 2)
+    os.dup2(os.open(request["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND) if "out" in request else log, 1)
     sys.argv = ["poise", request["verb"], *request["overrides"], *request["flags"]]
     code: Any = 1
     counted = request.get("counted")

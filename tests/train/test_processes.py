@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -39,62 +37,6 @@ RESUMED = {
     "save_strategy": "steps",
     "save_steps": 1000,
 }
-DRIVER = """
-import json, os, pathlib, sys
-import torch
-from poise.batch.score import Scorer
-from poise.cli import run_command
-from dataclasses import replace
-
-def spoil(how, rank):
-    forward, calls = Scorer.forward, iter(range(10**6))
-    def spoiled(self, batch):
-        logps = forward(self, batch)
-        if not torch.is_grad_enabled() or int(os.environ["RANK"]) != rank or next(calls) < 2:
-            return logps
-        if how == "error":
-            raise ArithmeticError("the sky fell")
-        if how == "kill":
-            os.kill(os.getpid(), 9)
-        return replace(logps, values=logps.values * float(how))
-    Scorer.forward = spoiled
-    return forward
-
-codes = {}
-for job in json.loads(pathlib.Path(sys.argv[1]).read_text()):
-    before = spoil(*job["spoil"]) if job.get("spoil") else Scorer.forward
-    sys.argv = ["poise", *job["arguments"]]
-    try:
-        run_command()
-        codes[job["name"]] = 0
-    except SystemExit as end:
-        codes[job["name"]] = end.code
-    Scorer.forward = before
-pathlib.Path(f"codes-{os.environ['RANK']}.json").write_text(json.dumps(codes))
-sys.stderr.flush()
-os._exit(0)
-"""
-
-
-def launch(*arguments: Any, cwd: Path) -> "subprocess.Popen[str]":
-    """Start two processes as a user would: with torchrun, over gloo on this machine."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "GLOO_SOCKET_IFNAME": "lo"},
-    )
-
-
-def drive(folder: Path, jobs: list[dict[str, Any]]) -> tuple[list[dict[str, int]], str, str]:
-    """Run several commands in two processes, one after another; returns exit codes by rank, stdout and stderr."""
-    (folder / "driver.py").write_text(DRIVER)
-    (folder / "jobs.json").write_text(json.dumps(jobs))
-    out, told = launch("driver.py", "jobs.json", cwd=folder).communicate(timeout=300)
-    files = sorted(folder.glob("codes-*.json"))
-    return [json.loads(file.read_text()) for file in files], out, told
 
 
 def rows_for(tiny: Any, verb: str, count: int) -> list[dict[str, Any]]:
@@ -111,18 +53,19 @@ def rows_for(tiny: Any, verb: str, count: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def two(tiny: Any, base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Everything that two processes can do without ending, in one launch."""
+def two(tiny: Any, forks: Any, base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two processes train, one run after another."""
     folder = tmp_path_factory.mktemp("two")
-    jobs: list[dict[str, Any]] = []
+    jobs: list[tuple[str, list[str], dict[str, Any]]] = []
 
-    def add(name: str, verb: str, rows: list[dict[str, Any]], *flags: str, spoil: Any = None, **values: Any) -> None:
+    def add(name: str, verb: str, rows: list[dict[str, Any]], *flags: str, **values: Any) -> None:
         data = tiny.write_rows(folder / "data" / name / "train.jsonl", rows)
         if "dataset_test_split" in values:
             tiny.write_rows(data.with_name("test.jsonl"), rows[:5])
             data = data.parent
         chosen = {"model_name_or_path": base, "dataset_name": data, "output_dir": folder / name, **values}
-        jobs.append({"name": name, "arguments": [verb, *tiny.settings(**chosen), *flags], "spoil": spoil})
+        spoil = {"spoil": chosen.pop("spoil")} if "spoil" in chosen else {}
+        jobs.append((name, [verb, *tiny.settings(**chosen), *flags], spoil))
 
     half = STEPS | {"per_device_train_batch_size": 4}
     for name, (verb, count, values) in JOBS.items():
@@ -134,10 +77,13 @@ def two(tiny: Any, base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     add("beta", "dpo", tiny.uneven_pairs(18), **half | store | held_out | {"beta": 0.5, "question_count": 0})
     add("uninterrupted", "sft", tiny.uneven_rows(122), **RESUMED)
     add("nan", "sft", tiny.uneven_rows(13), spoil=("nan", 1), **half)
-    jobs.append(jobs[0] | {"name": "again"})
-    jobs.append({"name": "misspelt", "arguments": ["sft", "learning_rat=1"]})
-    codes, out, told = drive(folder, jobs)
-    return {"folder": folder, "codes": codes, "out": out, "told": told}
+    jobs.append(("again", jobs[0][1], {}))
+    jobs.append(("misspelt", ["sft", "learning_rat=1"], {}))
+    codes: dict[str, list[int]] = {}
+    for name, (verb, *words), spoil in jobs:
+        forks.start_all(2, verb, words, log=folder / "told", out=str(folder / "out"), bare=False, **spoil)
+        codes[name] = forks.wait_all()
+    return {"folder": folder, "codes": codes} | {name: (folder / name).read_text() for name in ("out", "told")}
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -174,7 +120,7 @@ def test_the_main_process_alone_writes_and_speaks(two: dict[str, Any], train_run
         "manifest.json", "recipe.resolved.yaml", "ledger.jsonl", "ledger.json", "metrics.jsonl", "samples.jsonl",
         "evidence.json", "answers", "checkpoints", "model", "report.html",
     }  # fmt: skip
-    assert two["told"].count("· cpu, float32 weights") == len(two["codes"][0]) - 2
+    assert two["told"].count("· cpu, float32 weights") == len(two["codes"]) - 2
     one = train_run(
         "dpo", two["folder"] / "data" / "everything", **STEPS, per_device_train_batch_size=8, max_steps=1,
         dataset_test_split="test", eval_strategy="steps", eval_steps=1,
@@ -204,24 +150,23 @@ def test_what_all_processes_meet_is_told_once(two: dict[str, Any]) -> None:
     assert Run(two["folder"] / "nan").manifest["status"] == "failed"
     assert not any(two["folder"].glob("*/.lock"))
     expected = dict.fromkeys([*JOBS, "everything", "beta", "uninterrupted"], 0) | {"nan": 3, "again": 2, "misspelt": 2}
-    assert two["codes"] == [expected, expected]
+    assert two["codes"] == {name: [code, code] for name, code in expected.items()}
 
 
 def test_a_stopped_run_of_two_processes_resumes_to_the_same_weights(
-    two: dict[str, Any], tiny: Any, base: Path, tmp_path: Path, weights: Any
+    two: dict[str, Any], tiny: Any, forks: Any, base: Path, tmp_path: Path, weights: Any
 ) -> None:
     data = two["folder"] / "data" / "uninterrupted" / "train.jsonl"
     settings = {"model_name_or_path": base, "dataset_name": data, "output_dir": tmp_path / "run"}
-    command = ("-m", "poise", "sft", *tiny.settings(**settings | RESUMED))
-    process, deadline = launch(*command, cwd=tmp_path), time.monotonic() + 90
+    command = tiny.settings(**settings | RESUMED)
+    numbers, deadline = forks.start_all(2, "sft", command, log=tmp_path / "told"), time.monotonic() + 90
     metrics = tmp_path / "run" / "metrics.jsonl"
-    while time.monotonic() < deadline and process.poll() is None:
-        if metrics.is_file() and '"step": 20' in metrics.read_text():
-            process.send_signal(signal.SIGTERM)
-            break
+    while time.monotonic() < deadline and not (metrics.is_file() and '"step": 20' in metrics.read_text()):
         time.sleep(0.01)
-    _, told = process.communicate(timeout=60)
-    run = Run(tmp_path / "run")
+    for number in numbers:  # as torchrun passes a signal on
+        os.kill(number, signal.SIGTERM)
+    assert forks.wait_all() == [75, 75]
+    run, told = Run(tmp_path / "run"), (tmp_path / "told").read_text()
     assert run.manifest["status"] == "interrupted", told
     assert told.count("SIGTERM: finishing this step") == 1
     assert told.count("stopped by SIGTERM after step") == 1
@@ -229,9 +174,8 @@ def test_a_stopped_run_of_two_processes_resumes_to_the_same_weights(
     (checkpoint,) = (run.path / "checkpoints").iterdir()
     assert 20 <= int(checkpoint.name.split("-")[1]) < 93
     assert {path.stem for path in checkpoint.glob("process-*.json")} == {"process-0", "process-1"}
-    process = launch(*command, "--resume", cwd=tmp_path)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told
+    forks.start_all(2, "sft", command, "--resume", log=tmp_path / "told")
+    assert forks.wait_all() == [0, 0], (tmp_path / "told").read_text()
     ours, theirs = weights(run.path / "model"), weights(two["folder"] / "uninterrupted" / "model")
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     assert [line["step"] for line in run.metrics()] == list(range(1, 94))
@@ -253,13 +197,15 @@ def test_a_stopped_run_of_two_processes_resumes_to_the_same_weights(
     ],
 )
 def test_one_process_that_fails_does_not_leave_the_other_waiting(
-    how: str, said: str, kept: str, tiny: Any, base: Path, tmp_path: Path
+    how: str, said: str, kept: str, tiny: Any, forks: Any, base: Path, tmp_path: Path
 ) -> None:
     data = tiny.write_rows(tmp_path / "rows.jsonl", tiny.uneven_rows(24))
     settings = {"model_name_or_path": base, "dataset_name": data, "output_dir": tmp_path / "run"}
-    arguments = ["sft", *tiny.settings(**settings, per_device_train_batch_size=4)]
+    overrides = tiny.settings(**settings, per_device_train_batch_size=4)
     began = time.monotonic()
-    _, _, told = drive(tmp_path, [{"name": "run", "arguments": arguments, "spoil": [how, 1]}])
+    forks.start_all(2, "sft", overrides, log=tmp_path / "told", spoil=[how, 1])
+    codes, told = forks.wait_all(), (tmp_path / "told").read_text()
+    assert all(codes)
     assert time.monotonic() - began < 60
     assert told.count(said) == told.count("error: ") == 1, told
     assert Run(tmp_path / "run").manifest["error"] == kept
