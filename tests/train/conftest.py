@@ -46,22 +46,30 @@ def forks(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
 
 @pytest.fixture
 def train_run(base: Path, tmp_path: Path) -> Callable[..., Any]:
-    """Train on rows and return the Run; keywords are recipe keys, `resume` and `overwrite` the command's flags."""
+    """Train on rows, ask the questions and return the Run.
+
+    Keywords are recipe keys, `resume` and `overwrite` the command's flags. The report, which takes longer than training
+    does, is written where a test looks at it.
+    """
 
     def run(
         verb: str, rows: list[dict[str, Any]] | Path, folder: str = "run", *, resume: bool = False,
-        overwrite: bool = False, **values: Any,
+        overwrite: bool = False, report: bool = False, **values: Any,
     ) -> Any:  # fmt: skip
         from poise.recipe import load_recipe
-        from poise.workflow import train_and_report
+        from poise.run import Run
+        from poise.train.train import train
+        from poise.workflow import Evidence, train_and_report
 
         data = rows if isinstance(rows, Path) else tiny_helpers.write_rows(tmp_path / f"{folder}.jsonl", rows)
         chosen = {"model_name_or_path": base, "dataset_name": data, "output_dir": tmp_path / folder, **values}
         recipe = load_recipe(verb, None, tiny_helpers.settings(**chosen))
-        train_and_report(recipe, resume=resume, overwrite=overwrite)
-        from poise.run import Run
-
-        return Run(tmp_path / folder)
+        made = Run(tmp_path / folder)
+        if report:
+            train_and_report(recipe, resume=resume, overwrite=overwrite)
+        else:
+            train(recipe, made, resume=resume, overwrite=overwrite, ask=Evidence(recipe, made))
+        return made
 
     return run
 

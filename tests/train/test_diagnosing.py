@@ -9,7 +9,7 @@ def test_a_run_that_does_not_move_says_so_once_and_in_its_report(
     tiny: Any, train_run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = {"learning_rate": 1e-12, "per_device_train_batch_size": 1, "max_steps": 56, "logging_steps": 2}
-    run = train_run("dpo", tiny.uneven_pairs(8), **settings)
+    run = train_run("dpo", tiny.uneven_pairs(8), report=True, **settings)
     assert list(run.manifest["diagnoses"]) == ["stuck"]
     # in training, and in the verdict
     assert capsys.readouterr().err.count("the loss is still ln 2 = 0.693 after 50 steps") == 2

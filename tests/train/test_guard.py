@@ -161,7 +161,7 @@ def test_a_rolled_back_run_goes_on_without_the_rows_and_resumes_to_the_same_weig
 ) -> None:
     settings = STEPS | {"on_divergence": "rollback", "max_steps": 8, "save_total_limit": 20}
     put_in(Fault("loss", NAN, 4), monkeypatch)
-    run = train_run("dpo", data, **settings)
+    run = train_run("dpo", data, report=True, **settings)
     (went_back,) = run.manifest["rollbacks"]
     batch = json.loads((run.path / "replay" / "step-4.json").read_text())
     assert went_back["to"] == 3
@@ -213,7 +213,7 @@ def test_a_run_that_is_only_to_warn_goes_on_and_says_so_once(
     tiny: Any, train_run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = STEPS | {"learning_rate": 10.0, "on_divergence": "warn", "save_strategy": "no"}
-    run = train_run("sft", tiny.uneven_rows(24), **settings)
+    run = train_run("sft", tiny.uneven_rows(24), report=True, **settings)
     assert run.manifest["status"] == "done"
     assert capsys.readouterr().err.count("training diverges") == 1
     assert "training diverges" in (run.path / "report.html").read_text()

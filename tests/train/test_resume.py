@@ -46,7 +46,7 @@ def test_overwriting_leaves_foreign_files_alone(tiny: Any, train_run: Any) -> No
     run = train_run("sft", tiny.uneven_rows(4), max_steps=1)
     (run.path / "notes.txt").write_text("mine")
     (run.path / "report.html").write_text("old")
-    train_run("sft", tiny.uneven_rows(4), max_steps=2, overwrite=True)
+    train_run("sft", tiny.uneven_rows(4), max_steps=2, overwrite=True, report=True)
     assert (run.path / "notes.txt").read_text() == "mine"
     assert (run.path / "report.html").read_text() != "old"
     assert [line["step"] for line in run.metrics() if "loss" in line] == [1, 2]

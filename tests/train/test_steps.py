@@ -114,3 +114,24 @@ def test_the_best_checkpoint_is_kept_and_loaded_at_the_end(tiny: Any, train_run:
     kept = load_file(run.path / "checkpoints" / f"checkpoint-{best}" / "model.safetensors")
     saved = load_file(run.path / "model" / "model.safetensors")
     assert all(torch.equal(kept[name], saved[name]) for name in saved)
+
+
+@pytest.mark.parametrize(("strategy", "in_order"), [("sequential", True), ("group_by_length", False)])
+def test_rows_come_in_the_order_of_the_file_where_that_is_asked_for(
+    strategy: str, in_order: bool, tiny: Any, train_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from poise.train.guard import Guard
+
+    seen: list[str] = []
+    loss = Guard.loss
+
+    def noted(guard: Guard, step: int, value: float, rows: Any) -> None:
+        seen.extend(row.place for row in rows)
+        loss(guard, step, value, rows)
+
+    monkeypatch.setattr(Guard, "loss", noted)
+    run = train_run("sft", tiny.uneven_rows(12), per_device_train_batch_size=4, train_sampling_strategy=strategy)
+    places = [f"run.jsonl:{number}" for number in range(1, 13)]
+    assert sorted(seen) == sorted(places)
+    assert (seen == places) == in_order
+    assert any("train_sampling_strategy" in note for note in run.manifest["notes"]) != in_order
