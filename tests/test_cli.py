@@ -128,7 +128,7 @@ def test_missing_weights_are_told_in_one_message(poise: Any, words: Any, weightl
     [
         (["stf"], "no verb 'stf'; did you mean 'sft'?"),
         (["sft", "--resum"], "unknown option --resum; did you mean '--resume'?"),
-        (["sft", "--learning_rat", "1e-6"], "unknown key 'learning_rat'; did you mean 'learning_rate'?"),
+        (["sft", "--learning_rat", "1e-6"], "on the command line: --learning_rat=1e-6"),
         (["sft", "-r", "8"], "recipe keys are written --key=VALUE"),
         (["sft", "learning_rat=1e-6", "dataset_name=x", "model_name_or_path=y"], "learning_rate"),
         (["sft", "a.yaml", "b.yaml"], "one recipe at a time, got a.yaml, b.yaml"),

@@ -107,6 +107,29 @@ def test_a_process_reads_its_layout_from_what_accelerate_launch_says(monkeypatch
     assert (layout_here().name, layout_here().divides_weights) == ("FSDP2", True)
 
 
+def test_plan_and_check_say_what_a_configuration_cannot_train_and_how_many_steps_it_takes(
+    small_model: Path, tmp_path: Path
+) -> None:
+    from poise.check import check
+    from poise.plan import plan
+
+    rows = [{"prompt": f"{n}?", "completion": "yes"} for n in range(12)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    overrides = [f"model_name_or_path={small_model}", f"dataset_name={tmp_path / 'rows.jsonl'}", "use_cpu=true",
+                 f"output_dir={tmp_path / 'run'}", "chat_template=chatml", "per_device_train_batch_size=2"]  # fmt: skip
+    file = tmp_path / "launch.yaml"
+    file.write_text("distributed_type: MULTI_GPU\nnum_processes: 3\n")
+    training = plan(None, overrides, verb="sft", with_data=True, configuration=file)["training"]
+    assert (training["processes"], training["rows_per_step"], training["optimizer_steps"]) == (3, 6, 2)
+    assert check(None, overrides, verb="sft", configuration=file)["ok"]
+    file.write_text("distributed_type: FSDP\nnum_processes: 3\nfsdp_config: {fsdp_version: 1}\n")
+    with pytest.raises(RecipeError, match="fsdp_version: 1 is not trained with here"):
+        plan(None, overrides, verb="sft", with_data=False, configuration=file)
+    found = check(None, overrides, verb="sft", configuration=file)
+    assert not found["ok"]
+    assert "fsdp_version: 1" in found["findings"][0]["what"]
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Any:
     """Start a training by --launch in two processes on the CPU."""

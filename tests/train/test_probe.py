@@ -300,6 +300,17 @@ def test_probe_and_no_data_exclude_each_other(recipe_for: Any, own_cache: Path) 
     assert "--probe and --no-data exclude each other" in done.stderr
 
 
+def test_what_may_not_run_is_not_probed(recipe_for: Any, tiny: Any, tmp_path: Path) -> None:
+    """All held-out rows are too long."""
+    from poise.plan import plan
+
+    tiny.write_rows(tmp_path / "data" / "train.jsonl", tiny.uneven_rows(8))
+    tiny.write_rows(tmp_path / "data" / "test.jsonl", [tiny.conversation("Say moon", "moon " * 200)])
+    held_out = {"dataset_name": tmp_path / "data", "dataset_test_split": "test", "eval_strategy": "steps"}
+    with pytest.raises(RecipeError, match="E415: eval_strategy: steps, and no held-out row is left"):
+        plan(None, recipe_for("sft", **held_out), verb="sft", with_data=True, with_probe=True)
+
+
 @pytest.mark.parametrize("verb", ["dpo"])
 def test_memory_is_forecast_within_15_percent(verb: str, recipe_for: Any, own_cache: Path, tmp_path: Path) -> None:
     overrides = recipe_for(verb, 160, num_train_epochs=2, question_count=4)

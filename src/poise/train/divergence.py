@@ -5,8 +5,8 @@ in learns the explosion and calls it normal.
 
     spike       above median + 8 MAD of the last 20 sound losses, and half as high again as where training began
     explosion   3 of those in a row
-    rise        the median of the last 10 losses above the best level so far by 4 MAD, and half of what was learned gone;
-                by 2 MAD where the median of the gradient norms is twice what it was at the best level, too
+    rise        the median of the last 10 losses is above the best level so far by 4 MAD, and half of what was learned
+                is gone; 2 MAD are enough where the median of the gradient norms is twice that of the best level
 """
 
 import math
