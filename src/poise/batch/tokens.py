@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jinja2.exceptions import TemplateError
 
+from poise.chat_template import render as render_template
 from poise.errors import RecipeError
 from poise.examples import Message
 from poise.names import did_you_mean
@@ -99,7 +100,8 @@ def prepare_tokenizer(
 def render_text(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], generation: bool = False) -> str:
     """Return what the chat template makes of messages, as text; raises what the template raises."""
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    return cast(str, tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation))
+    template = cast(str, tokenizer.get_chat_template())
+    return render_template(template, turns, generation=generation, tokens=tokenizer.special_tokens_map)
 
 
 def control_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:

@@ -10,12 +10,11 @@ A model whose class builds its tokenizer in code of its own, beside tokenizer.js
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast, overload
 
+from poise.chat_template import render
 from poise.errors import ModelError
 
 VOCABULARY = "tokenizer.json"
@@ -97,12 +96,8 @@ class FileTokenizer:
         self, conversation: list[dict[str, str]], *, tokenize: bool = False, add_generation_prompt: bool = False
     ) -> str:
         """Return what the chat template makes of messages; raises what the template raises."""
-        return _compiled(self.get_chat_template()).render(
-            messages=conversation,
-            tools=None,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            **self.special_tokens_map,
+        return render(
+            self.get_chat_template(), conversation, generation=add_generation_prompt, tokens=self.special_tokens_map
         )
 
     def get_chat_template(self) -> str:
@@ -211,53 +206,6 @@ def _template_of(written: Any) -> str | None:
 def _content(token: Any) -> str | None:
     """Return a special token's text; it is written as text, or as an object with its flags."""
     return token["content"] if isinstance(token, dict) else token
-
-
-@lru_cache(maxsize=8)
-def _compiled(template: str) -> Any:
-    """Compile a chat template in the sandbox and with the functions that templates of the Hub are written for."""
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_generation_tag(), loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    known = cast("dict[str, Any]", environment.globals)
-    known |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
-    return environment.from_string(template)
-
-
-def _generation_tag() -> Any:
-    """Make the tag `{% generation %}`, which marks an answer and writes nothing."""
-    from jinja2 import nodes
-    from jinja2.ext import Extension
-
-    class Generation(Extension):
-        tags = {"generation"}  # noqa: RUF012 - jinja's own declaration
-
-        def parse(self, parser: Any) -> Any:
-            line = next(parser.stream).lineno
-            return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(line)
-
-    return Generation
-
-
-def _to_json(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    """Write JSON without jinja's HTML escapes."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise_exception(message: str) -> None:
-    from jinja2.exceptions import TemplateError
-
-    raise TemplateError(message)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)
 
 
 def _need_tokenizers() -> None:

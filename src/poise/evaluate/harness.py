@@ -23,6 +23,7 @@ from poise.batch.attention import use_attention
 from poise.batch.kernels import choose_kernel
 from poise.batch.score import Scorer, usual_attention, without_adapter
 from poise.batch.tree import Asked, lay_out_together
+from poise.chat_template import render
 from poise.errors import DataError, ModelError
 from poise.evaluate.generate import complete, seed_of
 from poise.evaluate.journal import Journal, content_key
@@ -92,6 +93,9 @@ class PrefixSharing(TemplateLM):
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Render a conversation by the tokenizer's template; the harness begins the answer where it is to go on."""
+        render(  # within limits, which transformers has not
+            self.tokenizer.get_chat_template(), chat_history, tokens=self.tokenizer.special_tokens_map
+        )
         return self.tokenizer.apply_chat_template(
             chat_history,
             tokenize=False,
