@@ -28,6 +28,7 @@ from poise.errors import DataError, DivergenceError, ModelError
 from poise.evaluate.journal import content_key
 from poise.evaluate.preferences import Answer, ScoredPair
 from poise.examples import Example
+from poise.models.open import load_errors
 from poise.recipe_sections import ModelSection
 from poise.run import Drop
 from poise.subject import Pairs, Subject, prompt_of
@@ -40,7 +41,6 @@ from poise.train.model import (
     Hardware,
     choose_hardware,
     grow_vocabulary,
-    load_errors,
     load_model,
     load_tokenizer,
     quiet_libraries,

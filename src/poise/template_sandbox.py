@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Cycler, Joiner, Namespace
 from jinja2.visitor import NodeTransformer
 
-SECONDS = 2.0
+SECONDS = 1.0
 """Of computing, for one rendering."""
 NUMBER = 4_000
 """The largest width, repetition of a filter, or power."""
@@ -50,6 +50,9 @@ EACH, KEPT, WHOLE, JOINED = "each of", "as kept", "as a whole", "joined up"
 """Filters that only this file can write into a template, for their names have no place in jinja's language."""
 WIDE = re.compile(r"%[^a-zA-Z%]*(?:\d{4}|\*)|\{[^{}]*:[^{}]*\d{4}|\{[^{}]*\{")
 """A width in the thousands in a format string, or one that is given beside it."""
+
+
+Args = tuple[Any, ...]
 
 
 class _Running(threading.local):
@@ -151,7 +154,7 @@ class _Metering(NodeTransformer):
         return node
 
 
-def _filtered(name: str, node: nodes.Expr) -> nodes.Filter:
+def _filtered(name: str, node: Any) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
@@ -210,7 +213,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return meter.keep_whole(made) if obj is _dict else meter.keep(made)
 
 
-def _checked(obj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _checked(obj: Any, args: Args, kwargs: dict[str, Any]) -> Args:
     """Refuse a call whose cost cannot be told, or is too high; returns its arguments."""
     method = getattr(obj, "__wrapped__", obj)  # jinja wraps str.format
     owner = getattr(method, "__self__", None)
@@ -225,7 +228,7 @@ def _checked(obj: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[A
     return args
 
 
-def _checked_text(text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _checked_text(text: str, name: str, args: Args, kwargs: dict[str, Any]) -> Args:
     if name in ("center", "ljust", "rjust", "zfill"):
         _refuse_large(args)
     elif name in ("format", "format_map"):
@@ -234,7 +237,7 @@ def _checked_text(text: str, name: str, args: tuple[Any, ...], kwargs: dict[str,
     elif name == "replace" and len(args) > 1:
         _refuse_replacement(text, args[0], args[1])
     elif name == "join":
-        parts = [_meter().keep(part) for part in args[0]]
+        parts = [_meter().keep(part) for part in _at(args, 0, ())]
         _meter().spend(len(text) * len(parts))
         return (parts,)
     _meter().spend(len(text) // 16)  # reading it takes time too
@@ -255,56 +258,56 @@ def _wrapped(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _check_format(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _check_format(args: Args, kwargs: dict[str, Any]) -> Args:
     _refuse_wide(str(args[0]))
     _meter().keep_whole([*args[1:], kwargs])
     return args
 
 
-def _check_replace(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _check_replace(args: Args, kwargs: dict[str, Any]) -> Args:
     said = [*args[2:4], *kwargs.values()]
     if len(said) > 1:
         _refuse_replacement(str(_meter().keep(args[1])), str(said[0]), str(said[1]))
     return args
 
 
-def _check_indent(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    width = args[1] if len(args) > 1 else kwargs.get("width", 4)
+def _check_indent(args: Args, kwargs: dict[str, Any]) -> Args:
+    width = _at(args, 1, kwargs.get("width", 4))
     _meter().spend(str(args[0]).count("\n") * (width if isinstance(width, int) else len(str(width))))
     return args
 
 
-def _check_list(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _check_list(args: Args, kwargs: dict[str, Any]) -> Args:
     """Take what `|list` reads one by one; the first argument is jinja's own, here and below."""
     return (args[0], _meter().keep(list(_meter().each(args[1]))))
 
 
-def _check_join(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _check_join(args: Args, kwargs: dict[str, Any]) -> Args:
     """Take the separators here; the parts are taken with the text that comes of them."""
     parts = [_meter().keep_whole(part) for part in args[1]]
-    separator = args[2] if len(args) > 2 else kwargs.get("d", "")
+    separator = _at(args, 2, kwargs.get("d", ""))
     _meter().spend(len(str(separator)) * len(parts))
     return (args[0], parts, *args[2:])
 
 
-def _check_sum(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    start = kwargs.get("start", args[3] if len(args) > 3 else 0)
+def _check_sum(args: Args, kwargs: dict[str, Any]) -> Args:
+    start = _at(args, 3, kwargs.get("start", 0))
     if not isinstance(start, int | float):
         raise SecurityError("it sums what are no numbers")
     return args
 
 
-def _check_whole(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _check_whole(args: Args, kwargs: dict[str, Any]) -> Args:
     _meter().keep_whole(args[0])
     return args
 
 
-def _check_width(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _check_width(args: Args, kwargs: dict[str, Any]) -> Args:
     _refuse_large([*args[1:], *kwargs.values()])
     return args
 
 
-CHECKS: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]] = {
+CHECKS: dict[str, Callable[[Args, dict[str, Any]], Args]] = {
     "format": _check_format,
     "replace": _check_replace,
     "indent": _check_indent,
@@ -316,6 +319,10 @@ CHECKS: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]] 
     "round": _check_width,
 }
 """What is looked at before a filter runs."""
+
+
+def _at(args: Args, index: int, default: Any) -> Any:
+    return args[index] if len(args) > index else default
 
 
 def _refuse_product(meter: Meter, left: Any, right: Any) -> None:

@@ -100,7 +100,7 @@ def prepare_tokenizer(
 def render_text(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], generation: bool = False) -> str:
     """Return what the chat template makes of messages, as text; raises what the template raises."""
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    template = cast(str, tokenizer.get_chat_template())
+    template = tokenizer.get_chat_template()
     return render_template(template, turns, generation=generation, tokens=tokenizer.special_tokens_map)
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from poise.models.open import empty_causal_lm, open_adapter_config, open_config
+
 ROTARY_KEYS = ("rope_parameters", "rope_theta", "rotary_emb_base", "rotary_dim")
 
 
@@ -28,12 +30,11 @@ class ModelFacts:
 def model_facts(name: str, revision: str) -> ModelFacts:
     """Build the model's shape; an adapter gives the facts of its base. Raises what transformers raises."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    base = _adapter_base(name, revision)
-    config: Any = AutoConfig.from_pretrained(base or name, revision=revision, trust_remote_code=False)
+    base = (open_adapter_config(name, revision) or {}).get("base_model_name_or_path")
+    config = open_config(base or name, revision)
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = empty_causal_lm(config)
     text = config.get_text_config()
     is_rotary = any(getattr(text, key, None) for key in ROTARY_KEYS)
     positions = None if getattr(text, "alibi", False) else getattr(text, "max_position_embeddings", None)
@@ -50,17 +51,3 @@ def model_facts(name: str, revision: str) -> ModelFacts:
         adapter_base=base,
         config=config,
     )
-
-
-def _adapter_base(name: str, revision: str) -> str | None:
-    import json
-    from pathlib import Path
-
-    from transformers.utils.peft_utils import find_adapter_config_file
-
-    if Path(name).is_dir():
-        file = Path(name) / "adapter_config.json"
-        found = file if file.is_file() else None
-    else:
-        found = find_adapter_config_file(name, revision=revision)
-    return json.loads(Path(found).read_text())["base_model_name_or_path"] if found else None

@@ -24,6 +24,7 @@ from poise.batch.tokens import PreparedTokenizer, prepare_tokenizer
 from poise.errors import DivergenceError, ModelError, RunError
 from poise.evaluate.generate import answer
 from poise.evaluate.questions import Question, questions_of_samples
+from poise.models.open import open_causal_lm, open_config, open_tokenizer
 from poise.recipe_sections import ModelSection
 from poise.run import MANIFEST, Run, now, write_whole
 from poise.train.adapters import ADAPTER_BASE, adapter_config, put_on
@@ -126,10 +127,8 @@ def _section(run: Path, adapter: Path) -> ModelSection:
 
 def _stored_dtype(section: ModelSection) -> Dtype:
     """Return the type of the base's weights on disk; float32 where it is none of ours."""
-    from transformers import AutoConfig
-
     config = adapter_config(section.model_name_or_path, "main") or {}
-    base = AutoConfig.from_pretrained(config["base_model_name_or_path"], trust_remote_code=False)
+    base = open_config(config["base_model_name_or_path"], config.get("revision") or "main")
     name = str(getattr(base, "dtype", None)).removeprefix("torch.")
     return name if name in ("bfloat16", "float16") else "float32"  # pyright: ignore[reportReturnType]
 
@@ -167,10 +166,8 @@ def _reopened(
     folder: Path, prepared: PreparedTokenizer, kind: Dtype, questions: list[Question], tokens: list[list[int]]
 ) -> Shown:
     """Load what was written, as anybody would, and look at it on the same tokens."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, kind), use_safetensors=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = open_causal_lm(str(folder), dtype=getattr(torch, kind))
+    tokenizer = open_tokenizer(str(folder))
     renderer = Renderer(prepare_tokenizer(tokenizer, None))
     if list(renderer.prepared.stop_ids) != list(prepared.stop_ids):
         raise ModelError(f"{folder}: the tokenizer stops at other tokens once it is read back; this is a defect")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from poise.errors import ModelError
+from poise.models.open import adapter_folder, open_adapter, open_adapter_config, open_config
 from poise.recipe_sections import ModelSection
 from poise.run import write_whole
 from poise.train.stacked import BENEATH, TRAINED, load_upper, save_as_one
@@ -61,24 +62,14 @@ def lora_dropout(section: ModelSection) -> float:
 
 def adapter_config(name: str, revision: str) -> dict[str, Any] | None:
     """Return an adapter's configuration as it is on disk or on the Hub; None where `name` is no adapter."""
-    from transformers.utils.peft_utils import find_adapter_config_file
-
-    if Path(name).is_dir():
-        file = Path(name) / "adapter_config.json"
-        return json.loads(file.read_text()) if file.is_file() else None
-    found = find_adapter_config_file(name, revision=revision)
-    return json.loads(Path(found).read_text()) if found else None
+    return open_adapter_config(name, revision)
 
 
 def put_on(base: Any, name: str, revision: str, *, adapter_name: str = TRAINED, trainable: bool = True) -> Any:
     """Load an adapter onto its base, whose vocabulary grows to the one the adapter was trained with."""
-    from peft import PeftModel
-
     _make_room(base, name, revision)
     with adapter_errors():
-        return PeftModel.from_pretrained(
-            base, name, adapter_name=adapter_name, is_trainable=trainable, revision=revision
-        )
+        return open_adapter(base, name, revision, adapter_name=adapter_name, trainable=trainable)
 
 
 def save_adapter(model: Any, folder: Path, base_sha256: str, weights: dict[str, Any] | None = None) -> None:
@@ -133,11 +124,7 @@ def stored_sha256(name: str, revision: str = "main") -> str:
 
 def vocabulary(name: str, revision: str, adapter: dict[str, Any]) -> int:
     """Count the tokens that an adapted model has rows for, before it is loaded."""
-    from transformers import AutoConfig
-
-    base = AutoConfig.from_pretrained(
-        adapter["base_model_name_or_path"], revision=adapter.get("revision") or "main", trust_remote_code=False
-    )
+    base = open_config(adapter["base_model_name_or_path"], adapter.get("revision") or "main")
     return max([base.get_text_config().vocab_size, *_rows_of(name, revision, adapter, ("embed_tokens", "lm_head"))])
 
 
@@ -218,7 +205,7 @@ def _rows_of(name: str, revision: str, adapter: dict[str, Any], ends: Sequence[s
     for rows in indices.values() if isinstance(indices, dict) else [indices]:
         yield max(rows) + 1
     if set(adapter.get("modules_to_save") or []) & set(ends):
-        weights = load_peft_weights(name, device="cpu", revision=revision)
+        weights = load_peft_weights(str(adapter_folder(name, revision)), device="cpu")
         yield from (len(weights[key]) for key in weights if key.rpartition(".weight")[0].rpartition(".")[2] in ends)
 
 

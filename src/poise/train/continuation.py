@@ -12,10 +12,11 @@ import torch
 
 from poise.batch.tokens import PreparedTokenizer
 from poise.errors import ModelError
+from poise.models.open import empty_causal_lm, load_errors, open_config
 from poise.recipe_sections import ModelSection
 from poise.train.adapters import adapter_config, attach_adapter, lora_config, lora_dropout, vocabulary
 from poise.train.merged import merge_adapter, merged_base
-from poise.train.model import Hardware, LoadedModel, grow_vocabulary, load_errors, load_model, set_stop_tokens
+from poise.train.model import Hardware, LoadedModel, grow_vocabulary, load_model, set_stop_tokens
 from poise.train.reference import weights_sha256
 from poise.train.stacked import BENEATH, TRAINED, set_dropout, stack
 
@@ -153,12 +154,11 @@ def _refuse_new_tokens(section: ModelSection, adapter: dict[str, Any], prepared:
 
 def _linear_names(adapter: dict[str, Any]) -> set[str]:
     """Name every linear layer of an adapter's base but its head, which is what all-linear means to peft."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     name = adapter["base_model_name_or_path"]
-    with load_errors(name), torch.device("meta"):
-        config = AutoConfig.from_pretrained(name, revision=adapter.get("revision") or "main", trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_config(config)
+    with load_errors(name):
+        config = open_config(name, adapter.get("revision") or "main")
+    with torch.device("meta"):
+        model = empty_causal_lm(config)
     head = model.get_output_embeddings()
     return {
         each for each, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head

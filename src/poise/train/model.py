@@ -1,7 +1,6 @@
 """Load and save the model: device and dtype chosen and said, an adapter on its base, stop tokens carried along."""
 
 import contextlib
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from poise.batch.attention import use_attention
 from poise.batch.score import usual_attention, without_adapter
 from poise.batch.tokens import PreparedTokenizer
 from poise.errors import ModelError
+from poise.models.open import load_errors, open_causal_lm, open_tokenizer
 from poise.recipe_sections import ModelSection
 from poise.train.adapters import adapter_config, check_base, put_on, save_adapter, stored_sha256
 from poise.train.quantize import (
@@ -127,11 +127,9 @@ def load_model(
 
 def load_tokenizer(section: ModelSection) -> Any:
     """Load the tokenizer that belongs to the model."""
-    from transformers import AutoTokenizer
-
     name = section.tokenizer_name_or_path or section.model_name_or_path
     with load_errors(name):
-        return AutoTokenizer.from_pretrained(name, revision=section.model_revision, trust_remote_code=False)
+        return open_tokenizer(name, section.model_revision)
 
 
 def grow_vocabulary(model: Any, prepared: PreparedTokenizer) -> list[int]:
@@ -197,26 +195,9 @@ def _weights(parameter: Any) -> int:
 
 
 def _load_base(name: str, revision: str, section: ModelSection, hardware: Hardware) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "use_safetensors": True}
-    options["dtype"] = "auto" if section.torch_dtype == "auto" else hardware.dtype
+    options: dict[str, Any] = {"dtype": "auto" if section.torch_dtype == "auto" else hardware.dtype}
     if is_quantized(section):
         options |= {"quantization_config": quantization_config(section, hardware), "device_map": {"": hardware.device}}
     with load_errors(name):
-        model: Any = AutoModelForCausalLM.from_pretrained(name, **options)
+        model = open_causal_lm(name, revision, **options)
     return prepare_quantized(model, hardware) if is_quantized(section) else model.to(hardware.device)
-
-
-@contextlib.contextmanager
-def load_errors(name: str) -> Generator[None]:
-    """Say of what could not be loaded where it was looked for and what to do."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        where = "this folder" if Path(name).exists() else "no folder of that name, and the Hub gave nothing"
-        raise ModelError(
-            f"cannot load {name!r} ({where}): {first}\n"
-            "    to do:  check the path or the Hub id and your connection; poise loads safetensors weights only"
-        ) from error

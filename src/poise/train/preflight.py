@@ -87,7 +87,7 @@ def _facts(recipe: Recipe) -> ModelFacts | None:
     """Build the model's shape; where that fails, loading will say why."""
     try:
         return model_facts(recipe.model.model_name_or_path, recipe.model.model_revision)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError):
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, ModelError):
         return None
 
 
