@@ -111,7 +111,7 @@ def _config(folder: Path) -> Any:
 
     file = folder / CONFIG
     if not file.is_file():
-        raise ModelError(f"{folder} holds no {CONFIG}\n    to do:  name a folder that save_pretrained() or poise wrote")
+        raise FileNotFoundError(f"{folder} holds no {CONFIG}")
     values, _ = clean(read_json(file), file)
     kind = str(values["model_type"])
     if kind == "mistral" and "layer_types" in values:  # as transformers reads it
