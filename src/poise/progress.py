@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from poise.secrets import hidden
+
 SECONDS_BETWEEN_LINES = 30.0
 _silent: ContextVar[bool] = ContextVar("silent", default=False)
 
@@ -88,9 +90,9 @@ def silent() -> Generator[None]:
 
 
 def say(text: str) -> None:
-    """Print one line for the person waiting; of several processes that work together, the main one does."""
+    """Print a line for the person waiting, without secrets; of processes that work together, the main one does."""
     if is_main_process():
-        _console().print(text, markup=False, highlight=False, soft_wrap=True)
+        _console().print(hidden(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def is_main_process() -> bool:

@@ -31,6 +31,7 @@ from typing import Any
 from poise.errors import ResourceError, RunError
 from poise.holder import is_alive, myself
 from poise.sealed import discard, read_seal, sweep
+from poise.secrets import hidden_within
 
 MANIFEST, LEDGER, METRICS, SAMPLES, EVIDENCE = (
     "manifest.json",
@@ -129,8 +130,9 @@ class Run:
         return json.loads(file.read_text()) if file.is_file() else {}
 
     def update_manifest(self, **values: Any) -> None:
-        """Merge top-level values into the manifest."""
-        write_whole(self.path / MANIFEST, json.dumps({**self.manifest, **values}, indent=2, default=str) + "\n")
+        """Merge top-level values into the manifest, without secrets."""
+        whole = {**self.manifest, **hidden_within(values)}
+        write_whole(self.path / MANIFEST, json.dumps(whole, indent=2, default=str) + "\n")
 
     def write_ledger(self, rows_in: Counter[str], drops: Iterable[Drop]) -> dict[str, Any]:
         """Write every drop and the counts per source; returns the counts."""

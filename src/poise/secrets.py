@@ -12,6 +12,13 @@ LOGIN = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 """`user:password` in a URL."""
 NAMED = re.compile(r"(?:^|_)(?:secret|password|passwd|api_?key|(?:hub|access|auth|bearer)_?token)$", re.IGNORECASE)
 """Keys whose value is a secret; `eos_token` and `max_new_tokens` are none."""
+SURE = re.compile(
+    r"\bhf_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}"
+    r"|\bglpat-[\w-]{16,}|\bxox[abprs]-[\w-]{10,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}"
+    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    re.ASCII,
+)
+"""Tokens so long that no name or word of a vocabulary is one."""
 IN_ENVIRONMENT = re.compile(r"(?:TOKEN|SECRET|PASSWORD|API_?KEY)$")
 SHORTEST = 8
 """Characters of a secret in the environment; a shorter value stands in too many words."""
@@ -28,12 +35,30 @@ def redacted(value: Any, key: str = "") -> Any:
     return value
 
 
+def hidden(text: str) -> str:
+    """Return a text that is written down as it comes, a log or a command, without what is surely a secret."""
+    for secret in known_secrets():
+        text = text.replace(secret, HIDDEN)
+    return LOGIN.sub(HIDDEN, SURE.sub(HIDDEN, text))
+
+
+def hidden_within(value: Any, key: str = "") -> Any:
+    """Do the same in mappings and lists, and for the values of keys that are named for secrets."""
+    if isinstance(value, Mapping):
+        return {name: hidden_within(part, str(name)) for name, part in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [hidden_within(part, key) for part in cast("list[Any]", value)]
+    if isinstance(value, str) and value:
+        return HIDDEN if NAMED.search(key) else hidden(value)
+    return value
+
+
 def _without_secrets(text: str) -> str:
-    for secret in _known():
+    for secret in known_secrets():
         text = text.replace(secret, HIDDEN)
     return LOGIN.sub(HIDDEN, TOKEN.sub(HIDDEN, text))
 
 
-def _known() -> list[str]:
+def known_secrets() -> list[str]:
     """List the values of environment variables that are secrets by their name."""
     return [value for name, value in os.environ.items() if IN_ENVIRONMENT.search(name) and len(value) >= SHORTEST]

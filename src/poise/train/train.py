@@ -21,6 +21,7 @@ from poise.preflight.preflight import refuse
 from poise.recipe import Recipe
 from poise.run import Run, now, write_whole
 from poise.sealed import replace_sealed, stage
+from poise.secrets import hidden
 from poise.signals import stopping_at_once
 from poise.train import processes
 from poise.train.assemble import Assembled, assemble
@@ -268,7 +269,7 @@ def _begin(recipe: Recipe, run: Run) -> None:
         versions=_versions(),
         notes=[str(note) for note in recipe.notes],
     )
-    write_whole(run.path / "recipe.resolved.yaml", recipe.resolved_yaml())
+    write_whole(run.path / "recipe.resolved.yaml", hidden(recipe.resolved_yaml()))
 
 
 def _versions() -> dict[str, str]:
