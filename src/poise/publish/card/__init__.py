@@ -1,0 +1,1 @@
+"""The model card: what poise wrote while a model was made, for whoever uses it."""

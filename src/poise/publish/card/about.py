@@ -1,0 +1,48 @@
+"""What a model card tells, gathered before a line of it is written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from poise.publish.card.sources import Source, sources_of
+from poise.publish.card.usage import Usage, usage_of
+from poise.publish.licences import Licence, declared, of_dataset
+from poise.publish.lineage import Lineage
+from poise.report.evaluations import Evaluation
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a card tells, gathered."""
+
+    title: str
+    lineage: Lineage
+    licence: str
+    """Under which it is published; empty where it is not known."""
+    base_licence: Licence | None
+    sources: list[Source]
+    evaluations: Sequence[Evaluation]
+    results: Sequence[dict[str, Any]]
+    """The same evaluations, as they stand in their files."""
+    usage: Usage
+    answers: int
+    """Questions shown with their answers."""
+
+
+def gather(
+    lineage: Lineage,
+    *,
+    title: str,
+    licence: str | None = None,
+    evaluations: Sequence[Evaluation] = (),
+    results: Sequence[dict[str, Any]] = (),
+    answers: int = 6,
+) -> About:
+    """Collect what is known of a model."""
+    base = declared(lineage.base) if lineage.base else None
+    return About(
+        title, lineage, licence or (base.name if base else ""), base, sources_of(lineage, of_dataset), evaluations,
+        results, usage_of(lineage.model), answers,
+    )  # fmt: skip
