@@ -66,7 +66,7 @@ def test_a_key_of_the_history_acts_or_says_why_not(path: Path) -> None:
     for key in file.values:
         assert key in noted or key == "loss_type" or str(file.keys[(key,)].line) in acting, key
     for key in noted.keys() & {"push_to_hub", "hub_model_id", "push_to_hub_model_id", "hub_strategy"}:
-        assert "hf upload" in noted[key], "says what to do instead"
+        assert "poise publish" in noted[key], "says what to do instead"
 
 
 @pytest.mark.parametrize("path", params([*GIVEN, *HISTORY]))

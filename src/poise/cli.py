@@ -19,6 +19,7 @@ from poise.arguments import split_arguments
 from poise.errors import PoiseError, RecipeError, StoppedElsewhere
 from poise.names import did_you_mean, load_named, names_in
 from poise.progress import is_main_process
+from poise.secrets import hidden
 
 SECONDS_TO_TELL = 3.0
 """How long a process waits for another to print the error that ended both."""
@@ -244,6 +245,80 @@ def merge(run: Path, out: Path | None, dtype: Any, tolerance: float | None, over
     emit(as_json, build)
 
 
+@poise.command("publish")
+@click.argument("what", type=click.Path(path_type=Path, exists=True), metavar="MODEL")
+@click.option("--to", required=True, metavar="TARGET", help="hub:OWNER/NAME or folder:PATH.")
+@click.option("--public", is_flag=True, help="Let everybody see it; private by default.")
+@click.option("--yes", is_flag=True, help="Send without asking; without it and without a terminal, only plan.")
+@click.option("--title", help="What the model is called; the target's name by default.")
+@click.option("--licence", help="That of this model; its base's by default, where that is known.")
+@click.option("--base", metavar="OWNER/NAME", help="What an adapter's base is called on the Hub.")
+@click.option("--answers", default=6, show_default=True, help="Questions that the card shows with their answers.")
+@click.option(
+    "--evaluation",
+    "evaluations",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Tell in the card what `poise evaluate` wrote there; may be given several times.",
+)
+@json_option
+def publish_model(what: Path, to: str, yes: bool, as_json: bool, **options: Any) -> None:
+    """Publish a model or dataset: show the plan, ask, send.
+
+    MODEL is a run, a pipeline's folder, a model's folder, or a curated dataset. The plan lists every file with size and
+    hash; exactly these are sent, to a private repository, in one commit.
+    """
+    from poise.publish.plan import Plan, told
+
+    def agrees(plan: Plan) -> bool:
+        click.echo(told(plan), err=True)
+        if yes:
+            return True
+        if as_json or not sys.stdin.isatty():
+            click.echo("nothing was sent; add --yes to send exactly this", err=True)
+            return False
+        if plan.public and not plan.target.is_folder:
+            return click.prompt("everybody will see it; type the repository's name to send it") == plan.target.name
+        return click.confirm("send exactly this?")
+
+    def build() -> dict[str, Any]:
+        from poise.publish.publish import publish
+
+        return publish(what, to, agrees, **options)
+
+    emit(as_json, build, show=lambda sent: click.echo(sent["url"]) if sent["published"] else None)
+
+
+@poise.command("card")
+@click.argument("model", type=click.Path(path_type=Path, exists=True), metavar="RUN")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write; README.md in RUN by default.")
+@click.option("--title", help="What the model is called; the folder's name by default.")
+@click.option("--licence", help="That of this model; its base's by default, where that is known.")
+@click.option("--answers", default=6, show_default=True, help="Questions to show with their answers.")
+@click.option(
+    "--evaluation",
+    "evaluations",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Tell what `poise evaluate` wrote there; may be given several times.",
+)
+@json_option
+def write_card(model: Path, out: Path | None, as_json: bool, **about: Any) -> None:
+    """Write a model card from what was measured.
+
+    RUN is a run, a pipeline's folder, or a merged or quantized model. A field without evidence says "not measured".
+    """
+
+    def build() -> dict[str, Any]:
+        from poise.publish.card.make import make_card
+
+        return make_card(model, out, **about)
+
+    emit(as_json, build, show=lambda made: click.echo(made["card"]))
+
+
 @poise.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN …")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; report.html in the last run by default.")
@@ -310,9 +385,10 @@ def curate(
         built = make(curation)
         if push is None:
             return built
-        from poise.curate.push import push as upload
+        from poise.publish.publish import publish
 
-        return built | {"pushed": upload(Path(curation.out), push, public=public)}
+        sent = publish(Path(curation.out), f"hub:{push}", lambda _: True, public=public)
+        return built | {"pushed": {"repository": push, "url": sent["url"], "public": public}}
 
     emit(as_json, build)
 
@@ -593,8 +669,9 @@ def _end_quietly(code: int) -> NoReturn:
 
 
 def _fail(message: str, code: int, debug: bool) -> None:
+    message = hidden(message)
     if debug:
-        traceback.print_exc()
+        click.echo(hidden(traceback.format_exc()), err=True)
     whose = "" if is_main_process() else f"process {os.environ['RANK']}: "
     head = "error: " if code not in (75, 130) else "" if message.startswith("stopped ") else "stopped: "
     click.echo(f"{head}{whose}{message}", err=True)

@@ -57,7 +57,8 @@ _ONE_RENDERER = (
     "ids and trained mask come from one renderer, which puts special tokens where the chat template has them"
 )
 _NEVER_PUSHES = (
-    "training never pushes to the Hub; read the report, then `hf upload OWNER/NAME RUN/model`, RUN being output_dir"
+    "training never pushes to the Hub; read the report, then `poise publish RUN --to hub:OWNER/NAME`, RUN being "
+    "output_dir"
 )
 _OWN_LAYOUT = "rows are laid out without padding, so nothing is padded"
 _FIXED_TASK = "poise trains causal language models only"

@@ -1,55 +1,66 @@
 """A dataset is published whole or not at all, and never as something else than what was built."""
 
-from types import SimpleNamespace
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from poise.curate.push import push
-from poise.errors import DataError, RunError
+from poise.errors import ResourceError, RunError
+from poise.publish.publish import publish
 
-
-class Hub:
-    """Takes what huggingface_hub would send."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-
-    def create_repo(self, name: str, **options: Any) -> None:
-        self.calls.append((name, options))
-
-    def upload_folder(self, **options: Any) -> Any:
-        self.calls.append(("upload", options))
-        return SimpleNamespace(commit_url="https://huggingface.co/datasets/me/mine/commit/1")
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+HUB, ALWAYS = "hub:me/mine", lambda plan: True
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
-    found = Hub()
-    monkeypatch.setattr("huggingface_hub.HfApi", lambda: found)
-    return found
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    place = Path(__file__).parents[1] / "publish" / "hub_server.py"
+    spec = importlib.util.spec_from_file_location("hub_server", place)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    with module.serving() as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        yield server
 
 
-def test_a_dataset_is_pushed_private_and_without_its_stages(build, chat, hub: Hub) -> None:
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own upload
+def test_a_dataset_is_published_private_and_without_its_stages(build, chat, hub: Any) -> None:
     built = build({"a": [chat("1")]})
-    assert push(built.out, "me/mine")["url"].startswith("https://")
-    (_, created), (_, sent) = hub.calls
-    assert created["private"] and created["repo_type"] == sent["repo_type"] == "dataset"
-    assert sent["allow_patterns"] == ["README.md", "ledger.parquet", "ledger.json", "charts/*.svg", "data/**/*.parquet"]
+    result = publish(built.out, HUB, ALWAYS)
+    assert result["kind"] == "dataset"
+    assert hub.repositories["me/mine"].private
+    names = {file["name"] for file in result["files"]}
+    assert {"README.md", "ledger.parquet", "ledger.json"} < names
+    assert not any(name.startswith("stages/") for name in names)
+    assert set(hub.repositories["me/mine"].main) == {".gitattributes", *names}
 
 
-def test_a_file_that_was_changed_or_added_is_not_pushed(build, chat, hub: Hub) -> None:
+def test_a_secret_in_a_row_is_found_although_tables_are_compressed(build, chat, hub: Any) -> None:
+    row = json.loads(json.dumps(chat("1")).replace("1", "AKIAIOSFODNN7EXAMPLE", 1))
+    with pytest.raises(RunError, match=r"\.parquet holds what looks like a token"):
+        publish(build({"a": [row]}).out, HUB, ALWAYS)
+    assert hub.received == []
+
+
+def test_a_file_that_was_changed_or_added_is_not_published(build, chat, hub: Any) -> None:
     built = build({"a": [chat("1")]})
     (built.out / "data" / "conversation" / "more.parquet").write_bytes(b"")
     with pytest.raises(RunError, match=r"more\.parquet\" is not as the build wrote it"):
-        push(built.out, "me/mine")
+        publish(built.out, HUB, ALWAYS)
     (built.out / "data" / "conversation" / "more.parquet").unlink()
     (built.out / "ledger.json").write_text("{}")
     with pytest.raises(RunError, match=r"ledger\.json"):
-        push(built.out, "me/mine")
-    assert hub.calls == []
+        publish(built.out, HUB, ALWAYS)
+    assert hub.received == []
 
 
 def test_without_a_network_nothing_is_lost_and_the_error_says_what_to_do(build, chat) -> None:
-    with pytest.raises(DataError, match="the Hub did not take the dataset"):
-        push(build({"a": [chat("1")]}).out, "me/mine")
+    with pytest.raises(ResourceError, match="the Hub did not take it"):
+        publish(build({"a": [chat("1")]}).out, HUB, ALWAYS)

@@ -191,7 +191,7 @@ def test_a_handbook_recipe_keeps_its_own_words(tmp_path: Path) -> None:
     assert (result["tool"], result["verb"]) == ("the alignment handbook", "dpo")
     assert recipe.training["optim"] == "rmsprop", "its script's default"
     assert [part.split for part in recipe.data.train_parts] == ["train_prefs"]
-    assert "hf upload" in lost(result)["push_to_hub"]
+    assert "poise publish" in lost(result)["push_to_hub"]
     assert "4-bit weights" in wrong(result)
 
 

@@ -52,7 +52,7 @@ UNMAPPED = {
     "loss_watchdog_patience": "as loss_watchdog_threshold",
     "early_stopping_patience": "poise trains to the end; keep checkpoints and compare their reports",
     "val_set_size": "", "wandb_watch": _TRACKER, "wandb_log_model": _TRACKER, "wandb_run_id": _TRACKER,
-    "hub_model_id": "training never pushes; afterwards `hf upload OWNER/NAME RUN/model`",
+    "hub_model_id": "training never pushes; afterwards `poise publish RUN --to hub:OWNER/NAME`",
     "push_dataset_to_hub": "`poise curate … --push` uploads a dataset", "eot_tokens": "poise finds where a turn ends",
     "merge_lora": "merging is a step of its own, after the run is judged", "gptq*": _NO_OTHER, "relora*": _NO_OTHER,
     "lisa_*": _NO_OTHER, "unfrozen_parameters": _NO_OTHER, "qat": _NO_OTHER, "quantization": _NO_OTHER,

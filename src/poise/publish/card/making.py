@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeGuard
 
 from poise import __version__
 from poise.publish.card.about import NOT_MEASURED, About
@@ -153,6 +153,6 @@ def _part(stage: Stage, key: str) -> dict[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Tell a number from a boolean and all else."""
     return isinstance(value, int | float) and not isinstance(value, bool)
