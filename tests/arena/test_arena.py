@@ -136,7 +136,7 @@ def test_twenty_votes_a_kill_a_restart_ratings_and_pairs_that_dpo_takes(
         assert "11 of 20 voted" in arena.page
         for number in range(11, 20):
             arena.vote(better_or(arena.page, number))
-        assert f"{made.GOOD} wins 95 % against {made.POOR}" in arena.page
+        assert f"{made.GOOD} wins 95\u00a0% against {made.POOR}" in arena.page
         assert "alert(1)" in arena.page
         assert "<script>alert" not in arena.page
         assert arena.wait() == 0, "it ends by itself when all is voted on"
@@ -145,10 +145,13 @@ def test_twenty_votes_a_kill_a_restart_ratings_and_pairs_that_dpo_takes(
     votes = read_votes(Path("votes"))
     assert len(votes) == len({vote.battle.id for vote in votes}) == 20
     assert told["tables"][0]["lines"][0]["estimate"]["value"] == 95
-    assert told["figures"]["pairs"][0] | {"p": 0} == {
+    assert told["figures"]["pairs"][0] | {"p": 0, "adjusted_p": 0} == {
         "first": made.GOOD, "second": made.POOR, "wins": 18, "losses": 0, "ties": 1, "both_bad": 1,
-        "test": "exact sign test", "p": 0,
+        "test": "exact sign test", "p": 0, "adjusted_p": 0,
     }  # fmt: skip
+    code, out, _ = poise("arena", answers, "--out", "votes")
+    assert code == 0, "nothing is left to vote on, so no page is opened"
+    assert out.startswith(f"arena of {made.GOOD} against {made.POOR}\n")
     code, out, _ = poise("arena", "ratings", "votes")
     assert code == 0
     expected = win_rate([1.0] * 18 + [0.5] * 2).scaled(100)
@@ -186,6 +189,7 @@ def test_models_answer_while_one_votes_and_a_typed_prompt_survives_a_kill(tmp_pa
     questions = tmp_path / "q.jsonl"
     questions.write_text("".join(json.dumps({"id": f"q{n}", "prompt": f"Say {n}"}) + "\n" for n in range(3)))
     one, two = (judges.Habits(says=lambda prompt, says=says: f"{says}: {prompt}") for says in ("Yes", "No"))
+    two.refuses = lambda body: (400, "too long") if "endless" in body["messages"][-1]["content"] else None
     with judges.serving(one) as first, judges.serving(two) as second:
         words = [f"{first}#alpha", f"{second}#omega", "--questions", questions, "--out", tmp_path / "votes"]
         with opened(*words) as arena:
@@ -197,17 +201,24 @@ def test_models_answer_while_one_votes_and_a_typed_prompt_survives_a_kill(tmp_pa
             arena.wait()
         with opened(*words) as arena:
             assert "What of &lt;b&gt;this&lt;/b&gt;?" in arena.page, "it comes back"
+            arena.post("/ask", prompt="Something endless")
+            end = time.monotonic() + 60
+            while "Your last prompt could not be answered" not in arena.page:
+                assert time.monotonic() < end, arena.told
+                arena.page = arena.get("/")
+            assert "Something endless" not in arena.page
             while 'data-battle="' in arena.page:
                 arena.wait_until_written()
                 assert not re.search(r"alpha|omega", arena.page)
                 arena.vote("left" if "Yes:" in made.shown(arena.page, "left") else "right")
             assert "Everything is voted on. Ask something yourself" in arena.page
             arena.post("/end")
-            assert "alpha wins 100 % against omega" in arena.page
+            assert "alpha wins 100\u00a0% against omega" in arena.page
             assert arena.wait() == 0, arena.told
-    for habits in (one, two):
-        assert len(habits.answered) == 4
-        assert sum(habits.answered.values()) <= 5, "only what was on its way at the kill is asked again"
+            assert "a typed prompt could not be answered by omega: omega refuses 1 of 1 questions" in arena.told
+    for habits, answered in ((one, 5), (two, 4)):
+        assert len(habits.answered) == answered
+        assert sum(habits.answered.values()) <= answered + 1, "only what was on its way at the kill is asked again"
     votes = read_votes(tmp_path / "votes")
     assert [vote.battle.question.set for vote in votes] == ["typed", "questions", "questions", "questions"]
     assert all(vote.answer_of("alpha").text.startswith("Yes: ") for vote in votes)
@@ -298,7 +309,7 @@ def test_twenty_votes_by_keyboard_a_kill_and_a_training_on_the_export(
         page.until("document.body.innerText.includes('11 of 20 voted')")
         vote_by_keys(page, 9, 11)
         end = page.value("document.body.innerText")
-        assert f"{made.GOOD} wins 95 % against {made.POOR}" in end
+        assert f"{made.GOOD} wins 95\u00a0% against {made.POOR}" in end
         asked += page.requested()
         assert page.said() == []
         assert arena.wait() == 0

@@ -55,8 +55,8 @@ def test_no_name_is_in_anything_sent_before_the_end_and_the_end_tells_both(opene
         visitor("GET", path)
     assert not [seen for seen in visitor.seen if made.NAMES.search(seen)]
     end = visitor.page()
-    assert f"<h2>{made.GOOD} wins 100 % against {made.POOR}</h2>" in end
-    assert "6 won, 0 lost, 0 ties, 0 both bad" in end
+    assert f"<h2>{made.GOOD} wins 100\u00a0% against {made.POOR}</h2>" in end
+    assert "6 won, 0 lost, 0 tied, 0 both bad" in end
 
 
 def test_what_an_answer_holds_is_shown_and_never_markup(opened: Any) -> None:

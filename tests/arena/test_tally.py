@@ -12,7 +12,7 @@ from poise.arena.store import Vote
 from poise.arena.tally import ranks, tally
 from poise.evaluate.answer import Answer
 from poise.evaluate.questions import Question
-from poise.evaluate.result import told
+from poise.evaluate.result import Line, Result, Table, told
 from poise.evaluate.statistics import Estimate, wilson
 from poise.examples import Message
 from poise.report.evaluations import read_evaluations
@@ -41,7 +41,7 @@ def test_two_models_have_a_win_rate_with_wilsons_interval_and_an_exact_test() ->
     assert result.tables[0].lines[0].name == "b against a"
     assert rate.value == 75
     assert (rate.low, rate.high) == pytest.approx([100 * bound for bound in wilson(15, 20)])
-    assert result.notes[0] == "b won 15, a 5, 0 ties, 0 both bad; p = 0.0414 (exact sign test): a clear difference"
+    assert result.notes[0] == "b won 15, a 5, 0 tied, 0 both bad; p = 0.0414 (exact sign test): a clear difference"
     assert result.figures["pairs"][0]["p"] == pytest.approx(2 * 21700 / 1048576)
     assert result.model == "b against a"
 
@@ -53,7 +53,7 @@ def test_ties_and_two_bad_answers_are_half_a_win_and_are_counted_apart() -> None
     assert [(each.name, each.estimate.value) for each in result.tables[2].lines] == [
         ("decided", pytest.approx(60)), ("tie", pytest.approx(20)), ("both bad", pytest.approx(20)),
     ]  # fmt: skip
-    assert "a won 2, b 1, 1 ties, 1 both bad" in result.notes[0]
+    assert "a won 2, b 1, 1 tied, 1 both bad" in result.notes[0]
 
 
 def test_votes_of_many_on_one_prompt_are_no_independent_votes() -> None:
@@ -75,6 +75,9 @@ def test_several_models_are_rated_and_ranked_by_what_is_sure() -> None:
     assert sum(each.value for each in rating.values()) == pytest.approx(0, abs=1e-6)
     assert rating["a"].low > rating["b"].high > rating["b"].low > rating["c"].high
     assert result.figures["ranks"] == {"a": 1, "b": 2, "c": 3}
+    p, adjusted = (result.figures["pairs"][0][name] for name in ("p", "adjusted_p"))
+    assert adjusted == pytest.approx(3 * p)
+    assert "after Holm over 3: a clear difference" in result.notes[0]
     assert ranks({"x": Estimate(5, 1, 0, 9, 9), "y": Estimate(4, 1, -1, 8, 9)}) == {"x": 1, "y": 1}
 
 
@@ -132,3 +135,22 @@ def test_the_tally_is_an_evaluation_that_reports_show(tmp_path: Path) -> None:
         "Win rate, a tie half a win", "percent", "75.00", "53.13 to 88.81", 20,
     )  # fmt: skip
     assert "b against a  75.00 [53.13, 88.81]  n=20" in told(json.loads(json.dumps(result.as_json(tmp_path))))
+
+
+@pytest.mark.parametrize(
+    ("reach", "shown"),
+    [
+        (20.0, "1.00 [-19.00, 21.00]"),
+        (0.03, "1.000 [0.970, 1.030]"),
+        (0.0042, "1.0000 [0.9958, 1.0042]"),
+        (0.0, "1.00 [1.00, 1.00]"),
+    ],
+)
+def test_numbers_show_two_digits_of_how_far_they_could_be_off(reach: float, shown: str, tmp_path: Path) -> None:
+    lines = [Line("x", Estimate(1.0, 0.1, 1 - reach, 1 + reach, 9))]
+    result = Result("k", "m", [Table("T", "u", lines)], [])
+    result.write(tmp_path)
+    assert f"  x  {shown}  n=9" in told(result.as_json(tmp_path))
+    (evaluation,) = read_evaluations([tmp_path])
+    number = evaluation.tables[0][2][0]
+    assert f"{number.value} [{number.interval.replace(' to ', ', ')}]" == shown

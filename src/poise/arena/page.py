@@ -32,6 +32,7 @@ def vote_page(session: Session, shown: Shown | None, check: str) -> str:
         done=done,
         total=total,
         can_type=session.can_type,
+        has_failed=session.has_failed,
         can_take_back=session.can_take_back,
         longest=LONGEST_PROMPT,
         check=check,

@@ -65,7 +65,7 @@ class Session:
     @property
     def progress(self) -> tuple[int, int]:
         """How many battles are voted on, of how many."""
-        known = [*self._planned, *self._typed]
+        known = [*self._planned, *(id for id in self._typed if not self._is_lost(id))]
         return sum(id in self._voted for id in known), len(known)
 
     @property
@@ -78,10 +78,15 @@ class Session:
         """Whether the names may be told: the voter has ended it, or nothing is left to vote on."""
         return self.is_ended or (self.current() is None and not self.can_type)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last typed prompt could not be answered."""
+        return bool(self._typed) and self._is_lost(self._typed[-1])
+
     def current(self) -> Battle | None:
         """Return what to vote on: typed prompts first. Equal answers are a tie, and nobody is asked."""
         for id in [*self._typed, *self._planned]:
-            if id not in self._voted:
+            if id not in self._voted and not self._is_lost(id):
                 found = self._battles[id]
                 answers = self._answers(found)
                 if answers is None or answers[0].text.strip() != answers[1].text.strip():
@@ -90,11 +95,11 @@ class Session:
         return None
 
     def show(self, id: str) -> Shown | None:
-        """Return what may be seen of a battle; None where there is none of this id.
+        """Return what may be seen of a battle; None where there is none of this id, or it could not be answered.
 
         Of answers that are being written as much is shown on the left as on the right, so that speed tells nothing.
         """
-        if id not in self._battles:
+        if id not in self._battles or self._is_lost(id):
             return None
         found = self._battles[id]
         question, answers = found.question, self._answers(found)
@@ -152,6 +157,10 @@ class Session:
         self._typed.append(typed.id)
         for label in (typed.left, typed.right):
             self._writers[label].answer_next(typed.question)
+
+    def _is_lost(self, id: str) -> bool:
+        found = self._battles[id]
+        return any(self._writers[label].has_failed(found.question) for label in (found.left, found.right))
 
     def _keep(self, found: Battle, answers: tuple[Answer, Answer], verdict: Verdict, seconds: float | None) -> None:
         self._store.vote(found, answers, self._voter, verdict, seconds)

@@ -12,7 +12,7 @@ from poise.arena.contestants import key_of
 from poise.arena.store import Vote
 from poise.evaluate import ratings as bradley_terry
 from poise.evaluate.result import Line, Result, Table
-from poise.evaluate.statistics import Estimate, mcnemar, share, sign_flip, win_rate
+from poise.evaluate.statistics import Estimate, holm, mcnemar, share, sign_flip, win_rate
 
 CLEAR_P = 0.05
 HASTY_S = 1.5
@@ -31,6 +31,8 @@ def tally(votes: Sequence[Vote]) -> Result:
         for (first, second), (_, of_pair) in zip(leading, pairs, strict=True)
     ]
     tests = [_test(first, second, of_pair) for (first, second), (_, of_pair) in zip(leading, pairs, strict=True)]
+    for test, adjusted in zip(tests, holm([test["p"] for test in tests]), strict=True):
+        test["adjusted_p"] = adjusted
     rated = bradley_terry.ratings([_compared(vote) for vote in votes])
     tables = [Table("Win rate, a tie half a win", "percent", rates)]
     if len(bradley_terry.parts([_compared(vote) for vote in votes])) == 1:
@@ -40,7 +42,7 @@ def tally(votes: Sequence[Vote]) -> Result:
         model=" against ".join(leading[0] if len(pairs) == 1 else labels),
         tables=[*tables, Table("Votes", "percent", _votes(votes)), *_voters(votes)],
         items=[],
-        notes=[*map(_told_test, tests), *_doubts(votes)],
+        notes=[*(_told_test(test, len(tests)) for test in tests), *_doubts(votes)],
         settings={"voters": sorted({vote.voter for vote in votes})},
         figures={"votes": len(votes), "pairs": tests, "ranks": ranks(rated)},
     )
@@ -92,11 +94,12 @@ def _test(first: str, second: str, votes: Sequence[Vote]) -> dict[str, Any]:
     }
 
 
-def _told_test(test: dict[str, Any]) -> str:
-    sure = "a clear difference" if test["p"] < CLEAR_P else "may be chance"
+def _told_test(test: dict[str, Any], pairs: int) -> str:
+    sure = "a clear difference" if test["adjusted_p"] < CLEAR_P else "may be chance"
+    together = f", {test['adjusted_p']:.3g} after Holm over {pairs}" if pairs > 1 else ""
     return (
-        f"{test['first']} won {test['wins']}, {test['second']} {test['losses']}, {test['ties']} ties, "
-        f"{test['both_bad']} both bad; p = {test['p']:.3g} ({test['test']}): {sure}"
+        f"{test['first']} won {test['wins']}, {test['second']} {test['losses']}, {test['ties']} tied, "
+        f"{test['both_bad']} both bad; p = {test['p']:.3g} ({test['test']}){together}: {sure}"
     )
 
 
@@ -199,17 +202,17 @@ def told_at_the_end(votes: Sequence[Vote]) -> dict[str, Any]:
 
 def _pair(estimate: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:
     """Return one pair as the page writes it; positions are of a strip 100 wide."""
-    p = f"(p = {test['p']:.2g})"
+    p = f"(p = {test['adjusted_p']:.2g})"
     return {
         **test,
         "n": estimate["n"],
-        "percent": f"{estimate['value']:.0f} %",
-        "interval": f"{estimate['low']:.0f} to {estimate['high']:.0f} %",
+        "percent": f"{estimate['value']:.0f}\u00a0%",
+        "interval": f"{estimate['low']:.0f} to {estimate['high']:.0f}\u00a0%",
         "low": f"{estimate['low']:.1f}",
         "width": f"{max(0.5, estimate['high'] - estimate['low']):.1f}",
         "dot": f"{0.988 * estimate['value']:.1f}",
-        "verdict": f"{test['first']} is better {p}" if test["p"] < CLEAR_P else f"may be chance {p}",
-        "counts": f"{test['wins']} won, {test['losses']} lost, {test['ties']} ties, {test['both_bad']} both bad",
+        "verdict": f"{test['first']} is better {p}" if test["adjusted_p"] < CLEAR_P else f"may be chance {p}",
+        "counts": f"{test['wins']} won, {test['losses']} lost, {test['ties']} tied, {test['both_bad']} both bad",
     }
 
 
@@ -217,8 +220,8 @@ def _line(line: dict[str, Any]) -> dict[str, Any]:
     estimate = line["estimate"]
     return {
         "name": line["name"],
-        "value": f"{estimate['value']:.0f}",
-        "interval": f"{estimate['low']:.0f} to {estimate['high']:.0f}",
+        "value": f"{estimate['value']:.0f}".replace("-", "−"),
+        "interval": f"{estimate['low']:.0f} to {estimate['high']:.0f}".replace("-", "−"),
         "n": estimate["n"],
     }
 

@@ -32,6 +32,7 @@ class Writer(threading.Thread):
         self._said: dict[str, str] = {}
         self._waiting: list[Question] = []
         self._typed: list[Question] = []
+        self._failed: set[str] = set()
         self._changed = threading.Condition()
         self._stopping = False
         self.will_answer(questions)
@@ -57,6 +58,10 @@ class Writer(threading.Thread):
         answer = self.answer_to(question)
         return answer.text if answer else self._said.get(key_of(question), "")
 
+    def has_failed(self, question: Question) -> bool:
+        """Whether a typed prompt could not be answered."""
+        return key_of(question) in self._failed
+
     def stop(self) -> None:
         """End, leaving unsaid what is half said."""
         with self._changed:
@@ -68,24 +73,37 @@ class Writer(threading.Thread):
         together = 1
         with progress.silent():
             try:
-                while chunk := self._next(together):
-                    self._answer(chunk)
-                    together = min(2 * together, self._most)
+                while not self._stopping:
+                    if typed := self._next_typed():
+                        self._answer_typed(typed)
+                    elif chunk := self._next(together):
+                        self._answer(chunk)
+                        together = min(2 * together, self._most)
             except _Stopped:
                 pass
             except BaseException as error:
                 self.error = error
 
-    def _next(self, together: int) -> Sequence[Question]:
-        """Wait for something to answer; nothing where the end has come."""
+    def _next_typed(self) -> Question | None:
+        """Wait for something to answer; return a typed prompt where one is there."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or self._typed or self._waiting)
-            if self._stopping:
-                return []
-            if self._typed:
-                return [self._typed.pop(0)]
+            return self._typed.pop(0) if self._typed else None
+
+    def _next(self, together: int) -> Sequence[Question]:
+        with self._changed:
             chunk, self._waiting = self._waiting[:together], self._waiting[together:]
             return chunk
+
+    def _answer_typed(self, question: Question) -> None:
+        """Answer what somebody typed; one prompt that is too long for a model ends no arena."""
+        try:
+            self._answer([question])
+        except _Stopped:
+            raise
+        except Exception as error:
+            progress.say(f"a typed prompt could not be answered by {self.contestant.label}: {error}")
+            self._failed.add(key_of(question))
 
     def _answer(self, chunk: Sequence[Question]) -> None:
         engine = self.contestant.engine

@@ -5,6 +5,7 @@ items.jsonl       one line per item: task, id, cluster, hash of what was asked, 
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -114,8 +115,16 @@ def by_task(items: Sequence[Item]) -> dict[str, list[Item]]:
 
 def _number(line: dict[str, Any]) -> str:
     estimate = line["estimate"]
-    text = f"{estimate['value']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]  n={estimate['n']}"
+    digits = decimals(estimate)
+    value, low, high = (f"{estimate[name]:.{digits}f}" for name in ("value", "low", "high"))
+    text = f"{value} [{low}, {high}]  n={estimate['n']}"
     if line["unscored"]:
         low, high = line["worst"]
-        text += f"  {line['unscored']} without a score: at least {low:.2f}, at most {high:.2f}"
+        text += f"  {line['unscored']} without a score: at least {low:.{digits}f}, at most {high:.{digits}f}"
     return text
+
+
+def decimals(estimate: dict[str, Any]) -> int:
+    """Return how many decimals show two digits of how far a number could be off; two at least."""
+    reach = (estimate["high"] - estimate["low"]) / 2
+    return max(2, 1 - math.floor(math.log10(reach))) if reach > 0 else 2

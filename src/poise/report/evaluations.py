@@ -1,6 +1,7 @@
 """Evaluations in the report: the tables that `poise evaluate` wrote, and what differs between two of one kind."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,14 +130,21 @@ def _read(folder: Path) -> Evaluation:
 def _number(line: dict[str, Any]) -> Number:
     estimate = line["estimate"]
     bounds = [estimate["low"], estimate["high"]]
+    is_bounded = all(map(is_number, bounds))
+    digits = _decimals(bounds[1] - bounds[0]) if is_bounded else 2
     unscored = ""
     if line.get("unscored"):
         low, high = line["worst"]
-        unscored = f"{line['unscored']} without a score: at least {low:.2f}, at most {high:.2f}"
+        unscored = f"{line['unscored']} without a score: at least {low:.{digits}f}, at most {high:.{digits}f}"
     return Number(
         name=str(line["name"]),
-        value=f"{estimate['value']:.2f}",
-        interval=f"{bounds[0]:.2f} to {bounds[1]:.2f}" if all(map(is_number, bounds)) else "–",
+        value=f"{estimate['value']:.{digits}f}",
+        interval=f"{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f}" if is_bounded else "–",
         n=int(estimate["n"]),
         unscored=unscored,
     )
+
+
+def _decimals(width: float) -> int:
+    """Return how many decimals show two digits of half an interval; two at least."""
+    return max(2, 1 - math.floor(math.log10(width / 2))) if width > 0 else 2

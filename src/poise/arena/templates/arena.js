@@ -3,12 +3,22 @@
 
 const typing = (element) => element.matches("textarea, input:not([type=hidden])");
 const fits = () => document.documentElement.scrollHeight <= window.innerHeight;
+const prompt = document.getElementById("prompt");
 let sent = false;
 
 document.addEventListener("submit", (event) => {
   if (sent) event.preventDefault();
   sent = true;
+  if (event.target.contains(prompt)) sessionStorage.removeItem("prompt");
 });
+
+if (prompt) { // what is half typed outlives the pages between
+  prompt.value = sessionStorage.getItem("prompt") ?? "";
+  prompt.addEventListener("input", () => sessionStorage.setItem("prompt", prompt.value));
+  prompt.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) prompt.form.requestSubmit();
+  });
+}
 
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) window.location.reload();

@@ -67,7 +67,8 @@ def run(
             session, writers = _session(
                 contestants, asked, store, out, voter, again, seed, sampling, chat_template, batch_size
             )
-            serve(session, writers, lambda: told_at_the_end(store.votes()), port=port, open_browser=open_browser)
+            if not session.is_over:
+                serve(session, writers, lambda: told_at_the_end(store.votes()), port=port, open_browser=open_browser)
             votes = store.votes()
         finally:
             store.close()
