@@ -1,12 +1,13 @@
-"""Divergence: tell from losses and gradient norms that training has gone wrong, a step at a time, before each update.
+"""Divergence: tell from the losses alone that training has gone wrong, one loss at a time, before each update.
 
 A loss is judged by the sound ones before it. What is flagged never enters that window: a window that takes everything
 in learns the explosion and calls it normal.
 
     spike       above median + 8 MAD of the last 20 sound losses, and half as high again as where training began
     explosion   3 of those in a row
-    rise        the median of the last 10 losses is above the best level so far by 4 MAD, and half of what was learned
-                is gone; 2 MAD are enough where the median of the gradient norms is twice that of the best level
+    rise        the median of the last 10 losses is above the best level so far by 4 MAD and half of what was learned,
+                and all but one of them are above three quarters of the losses then; or 9 of them are above it by 5 MAD
+                and a quarter of what was learned
 """
 
 import math
@@ -22,10 +23,10 @@ ENOUGH = 10
 """Fewer are too few to know how much losses differ from step to step; until then only an explosion is told."""
 BAND = 8.0
 """Median absolute deviations; 30 sound runs of sft, dpo and orpo had three losses in a row above it in none."""
-RISE_BAND, STEEP_BAND = 4.0, 2.0
-"""The same for a median of ten, which varies by 0.6 of them: alone, and where the gradient has grown as well."""
-STEEPER = 2.0
-"""Times the gradient norm at the best level: it grows in sound runs, but not while the loss rises."""
+RISE_BAND, RISE_SHARE = 4.0, 1 / 2
+"""MAD and share of what was learned, of a median of ten; it varies by 0.6 MAD."""
+ALL_BAND, ALL_SHARE = 5.0, 1 / 4
+"""The same where all losses but one are as high."""
 LEAST_DEVIATION = 0.05
 """Of the level and of the scale: losses that hardly differ from step to step may still move by 8 times this."""
 IN_A_ROW = 3
@@ -68,12 +69,10 @@ class Watch:
         self.start: float | None = None
         self.sound: deque[float] = deque(maxlen=WINDOW)
         self.recent: deque[float] = deque(maxlen=RISING)
-        self.norms: deque[float] = deque(maxlen=RISING)
-        """Of the gradients, as `see_norm` was told them."""
         self.spikes = 0
         """In a row, up to the last loss."""
         self.best: tuple[float, float, float] | None = None
-        """Lowest median of a full window, that window's deviation, and the gradient norm then."""
+        """Lowest median of a full window, and that window's deviation and upper quartile."""
         self.since_best = 0
         """Losses since then."""
 
@@ -93,13 +92,11 @@ class Watch:
         if self.spikes >= IN_A_ROW and min(list(self.recent)[-IN_A_ROW:]) > high:
             return Finding("explosion", loss, usual, high, self.spikes)
         level, usual_level, risen = self._rise()
-        if level > risen:
+        if level > risen and (self.best is None or self._all_high(self.best[2])):
             return Finding("rise", level, usual_level, risen, self.since_best)
+        if self.best is not None and self._all_high(self._all_limit(*self.best)):
+            return Finding("rise", level, self.best[0], self._all_limit(*self.best), self.since_best)
         return Finding("spike", loss, usual, high, self.spikes) if loss > high else None
-
-    def see_norm(self, norm: float) -> None:
-        """Take in the norm of the gradient that belongs to the last loss."""
-        self.norms.append(norm)
 
     @property
     def is_doubtful(self) -> bool:
@@ -117,7 +114,8 @@ class Watch:
         if len(self.sound) == WINDOW:
             level, deviation = self._level(self.sound)
             if self.best is None or level < self.best[0]:
-                self.best, self.since_best = (level, deviation, self._steepness()), 0
+                upper = sorted(self.sound)[-(WINDOW // 4)]
+                self.best, self.since_best = (level, deviation, upper), 0
 
     def _band(self) -> tuple[float, float]:
         """Return the usual loss and the highest that is not a spike."""
@@ -133,15 +131,17 @@ class Watch:
         start = self.start or 0.0
         usual, limit = start, start + self.scale
         if self.best is not None:
-            level, deviation, steepness = self.best
-            band = STEEP_BAND if self._steepness() > STEEPER * steepness else RISE_BAND
-            above = max(level + band * deviation, level + (start - level) / 2)
+            level, deviation, _ = self.best
+            above = level + max(RISE_BAND * deviation, RISE_SHARE * (start - level))
             usual, limit = (level, above) if above < limit else (usual, limit)
         return median(self.recent) if len(self.recent) == RISING else -math.inf, usual, limit
 
-    def _steepness(self) -> float:
-        """Return the median of the last gradient norms, 0 where there are too few."""
-        return median(self.norms) if len(self.norms) == RISING else 0.0
+    def _all_limit(self, level: float, deviation: float, _: float) -> float:
+        return level + max(ALL_BAND * deviation, ALL_SHARE * ((self.start or 0.0) - level))
+
+    def _all_high(self, level: float) -> bool:
+        """Whether all of the last losses but one are above a level: where some are seldom high, they are so by much."""
+        return len(self.recent) == RISING and sorted(self.recent)[1] > level
 
     def _level(self, losses: deque[float]) -> tuple[float, float]:
         """Return the median and the median absolute deviation, the latter not below its least."""
@@ -155,7 +155,6 @@ class Watch:
             "start": self.start,
             "sound": list(self.sound),
             "recent": list(self.recent),
-            "norms": list(self.norms),
             "spikes": self.spikes,
             "best": self.best and list(self.best),
             "since_best": self.since_best,
@@ -168,7 +167,5 @@ class Watch:
         self.sound.extend(state["sound"])
         self.recent.clear()
         self.recent.extend(state["recent"])
-        self.norms.clear()
-        self.norms.extend(state["norms"])
         self.best = tuple(state["best"]) if state["best"] else None
         self.since_best = state["since_best"]

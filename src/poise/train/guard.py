@@ -68,8 +68,6 @@ class Guard:
         """Check the norm of the gradient, before clipping."""
         if not math.isfinite(norm):
             self._not_finite("gradient norm", step, norm, rows)
-        elif self.watch:
-            self.watch.see_norm(norm)
 
     def held_out(self, step: int, loss: float, rows: Sequence[Row]) -> None:
         """Check the loss of held-out rows after an update; not in step with other processes."""
