@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from poise.cli import poise
 from poise.errors import DivergenceError, ModelError, RunError
 from poise.publish.merge import merge
 
@@ -81,6 +83,31 @@ def test_the_merged_model_computes_what_the_adapted_one_does(place: Path, keys: 
     written = json.loads((tmp_path / "merged" / "merge.json").read_text())
     assert written == made
     assert written["base_known_by_hash"]
+
+
+def test_stacked_adapters_are_merged_by_command(place: Path, lora: Path, tmp_path: Path) -> None:
+    upper = train(place, "upper", model_name_or_path=lora / "model", adapter_continuation="stack", lora_r=6,
+                  lora_target_modules=["q_proj", "up_proj"])  # fmt: skip
+    assert json.loads((upper / "model" / "adapter_config.json").read_text())["r"] == 10  # 4 beneath and 6
+    command = ["merge", str(upper), "--out", str(tmp_path / "merged"), "--json"]
+    made = json.loads(CliRunner().invoke(poise, command, catch_exceptions=False).stdout)
+    assert made["largest_logit_difference"] <= 1e-5
+    assert made["same_answers"] == made["prompts"] == 3
+    merge(lora, tmp_path / "lower")
+    assert (logits(tmp_path / "merged") - logits(tmp_path / "lower")).abs().max() > 1e-3
+
+
+def test_rows_of_added_tokens_are_merged_too(place: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    bare = tiny.make_base(tmp_path / "bare", specials=("<|endoftext|>", "<|pad|>"))
+    run = train(place, "grown", model_name_or_path=bare)
+    made = merge(run, tmp_path / "merged")
+    assert made["largest_logit_difference"] <= 1e-5
+    known, grown = (AutoTokenizer.from_pretrained(folder) for folder in (bare, tmp_path / "merged"))
+    new = grown.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert min(new) >= len(known)
+    assert logits(tmp_path / "merged").shape[-1] == max(new) + 1 == logits(bare).shape[-1] + 2
 
 
 def test_what_is_written_is_a_model_with_tokenizer_template_and_stop_tokens(lora: Path, tmp_path: Path) -> None:
