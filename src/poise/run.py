@@ -211,6 +211,11 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
+def model_folder(path: Path) -> Path:
+    """Return the model of a run folder; any other path names a model itself."""
+    return path / "model" if (path / MANIFEST).is_file() else path
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:

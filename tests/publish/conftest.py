@@ -1,4 +1,4 @@
-"""A tiny run whose evidence is known, the stand-in Hub, and the payloads that a page must not run."""
+"""Tiny runs, one whose evidence is known and one that was trained; the stand-in Hub; payloads no page may run."""
 
 import importlib.util
 import json
@@ -12,7 +12,8 @@ import pytest
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    file = Path(__file__).parent / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -81,3 +82,30 @@ def make_run(folder: Path, made_from: Path, **changes: Any) -> Path:
 @pytest.fixture
 def run(small_model: Path, tmp_path: Path) -> Path:
     return make_run(tmp_path / "runs" / "dpo", small_model)
+
+
+@pytest.fixture(scope="session")
+def families() -> ModuleType:
+    """Models and tokenizers of what a GGUF is written of."""
+    return load("families")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """The tiny model and its rows."""
+    return load("../train/tiny")
+
+
+@pytest.fixture(scope="session")
+def taught(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a tiny Llama, all weights trained, that has asked 20 questions."""
+    from poise.recipe import load_recipe
+    from poise.workflow import train_and_report
+
+    place = tmp_path_factory.mktemp("taught")
+    tiny.make_base(place / "base")
+    tiny.write_rows(place / "chats.jsonl", tiny.copy_rows())
+    keys = {"model_name_or_path": place / "base", "dataset_name": place / "chats.jsonl", "output_dir": place / "run"}
+    short = {"max_steps": 80, "learning_rate": 1e-2, "question_count": 20, "max_new_tokens": 8}
+    train_and_report(load_recipe("sft", None, tiny.settings(**keys, **short)))
+    return place / "run"

@@ -26,7 +26,7 @@ from poise.evaluate.generate import answer
 from poise.evaluate.questions import Question, questions_of_samples
 from poise.models.open import open_causal_lm, open_config, open_tokenizer
 from poise.recipe_sections import ModelSection
-from poise.run import MANIFEST, Run, now, write_whole
+from poise.run import Run, model_folder, now, write_whole
 from poise.train.adapters import ADAPTER_BASE, adapter_config, put_on
 from poise.train.merged import merge_adapter, merge_facts
 from poise.train.model import (
@@ -69,7 +69,7 @@ def merge(run: Path, out: Path | None = None, *, dtype: Dtype | None = None, tol
         DivergenceError: the merged model differs by more than allowed; nothing is left at `out`.
     """
     quiet_libraries()
-    adapter = run / "model" if (run / MANIFEST).is_file() else run
+    adapter = model_folder(run)
     out = out or run.resolve().parent / f"{run.resolve().name}-merged"
     if out.exists() and any(out.iterdir()) and not overwrite:
         raise RunError(f"{out} is not empty\n    to do:  replace it with --overwrite, or name another --out")

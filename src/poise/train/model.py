@@ -1,6 +1,7 @@
 """Load and save the model: device and dtype chosen and said, an adapter on its base, stop tokens carried along."""
 
 import contextlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from poise.train.stacked import TRAINED
 
 
 def quiet_libraries() -> None:
-    """Silence the libraries' own bars, and a deprecation that peft runs into and no user can act on."""
+    """Silence the libraries' own bars, and what peft and torchao say of themselves that no user can act on."""
     import warnings
 
     import transformers
@@ -36,6 +37,8 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     disable_progress_bars()
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+    for name in ("torchao", "torch.utils._pytree"):  # kernels for other devices, and a deprecation torchao runs into
+        logging.getLogger(name).setLevel(logging.ERROR)
     import_bitsandbytes()
 
 

@@ -1,0 +1,113 @@
+"""Fewer bits in transformers' own folders: torchao's int8 and int4, bitsandbytes' nf4, GPTQ.
+
+int8   8 bits and a scale for each row (torchao); embeddings and head stay whole, as in all of these
+int4   16 levels and a scale for every 32 weights (torchao, which keeps a byte for each of them)
+nf4    16 levels of a normal distribution, a scale for every 64 weights, itself in 8 bits (bitsandbytes;
+       Dettmers et al. 2023, arXiv:2305.14314)
+gptq   16 levels, chosen so that layers compute the same on rows the run trained on (gptqmodel, CUDA; Frantar et
+       al. 2022, arXiv:2210.17323)
+"""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from poise.errors import ModelError
+from poise.publish.material import Text
+
+GROUP = 32
+"""Weights of int4 that share a scale."""
+CALIBRATION_ROWS = 256
+GPTQ_GROUP = 128
+KINDS = ("int8", "int4", "nf4", "gptq")
+PACKAGES = {"int8": ["torchao"], "int4": ["torchao"], "nf4": ["bitsandbytes"], "gptq": ["gptqmodel", "optimum"]}
+
+
+def refuse_unmakeable(kind: str, device: str) -> None:
+    """Raise what stands in the way, before a model is loaded."""
+    if kind == "gptq" and device != "cuda":
+        raise ModelError(
+            f"gptq needs CUDA, and here is none ({device})\n"
+            "    to do:  --to nf4, int4 or gguf-q4_0, or a machine with a GPU"
+        )
+    if device == "mps":
+        raise ModelError(f"{kind} is not made on {device}\n    to do:  --to gguf-q8_0 or gguf-q4_0")
+    missing = [package for package in PACKAGES[kind] if find_spec(package) is None]
+    if missing:
+        extra = "gptq" if kind == "gptq" else "quantize"
+        raise ModelError(
+            f"{kind} needs {' and '.join(missing)}, not installed here\n    to do:  pip install 'poise[{extra}]'"
+        )
+
+
+def write_quantized(
+    model: Path, out: Path, kind: str, device: torch.device, odd: Sequence[str], calibration: Sequence[Text]
+) -> None:
+    """Quantize a model folder into `out`; `odd` are layers whose rows no group divides, which stay whole."""
+    if kind == "gptq":
+        _write_gptq(model, out, calibration)
+        return
+    from transformers import AutoModelForCausalLM
+
+    quantized: Any = AutoModelForCausalLM.from_pretrained(
+        model, quantization_config=CONFIGS[kind](list(odd)), dtype="auto", device_map={"": device}, use_safetensors=True
+    )
+    quantized.save_pretrained(str(out))
+
+
+def odd_layers(model: Any, kind: str) -> list[str]:
+    """Name the linear layers whose rows the quantization's groups do not divide; the head is never quantized."""
+    group = {"int8": 1, "int4": GROUP, "nf4": 64, "gptq": GPTQ_GROUP}[kind]
+    head = model.get_output_embeddings()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head and module.in_features % group
+    ]
+
+
+def _int8(odd: list[str]) -> Any:
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig(set_inductor_config=False), modules_to_not_convert=["lm_head", *odd])
+
+
+def _int4(odd: list[str]) -> Any:
+    from torchao.quantization import IntxWeightOnlyConfig, PerGroup
+    from transformers import TorchAoConfig
+
+    four_bits = torch.int4  # pyright: ignore[reportAttributeAccessIssue] - torch declares it elsewhere
+    levels = IntxWeightOnlyConfig(weight_dtype=four_bits, granularity=PerGroup(GROUP))
+    return TorchAoConfig(levels, modules_to_not_convert=["lm_head", *odd])
+
+
+def _nf4(odd: list[str]) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    from poise.train.quantize import import_bitsandbytes
+
+    import_bitsandbytes()
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16, llm_int8_skip_modules=["lm_head", *odd],
+    )  # fmt: skip
+
+
+CONFIGS: dict[str, Callable[[list[str]], Any]] = {"int8": _int8, "int4": _int4, "nf4": _nf4}
+
+
+def _write_gptq(model: Path, out: Path, calibration: Sequence[Text]) -> None:
+    from gptqmodel import GPTQModel, QuantizeConfig  # pyright: ignore[reportMissingImports]
+
+    if not calibration:
+        raise ModelError(
+            "gptq is calibrated on rows that the run trained on, and none can be read\n"
+            "    to do:  name the run with --run, and keep its data where the recipe says"
+        )
+    quantizer: Any = GPTQModel.load(str(model), QuantizeConfig(bits=4, group_size=GPTQ_GROUP))
+    quantizer.quantize([{"input_ids": text.ids, "attention_mask": [1] * len(text.ids)} for text in calibration])
+    quantizer.save(str(out))

@@ -1,0 +1,152 @@
+"""Fewer bits: what is written is read back, does what the model does, and says how well."""
+
+import json
+import re
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from poise.cli import poise
+from poise.errors import DivergenceError, ModelError, RunError
+from poise.publish import quantize as quantizing
+from poise.publish.material import run_of
+from poise.publish.quantize import KINDS, TOLERANCES, quantize
+from poise.publish.rehearsal import check_rehearsal, read_rehearsal
+
+HERE = [kind for kind in KINDS if kind != "gptq"]
+BITS = {"gguf-f16": 16, "gguf-q8_0": 8.5, "gguf-q4_0": 4.5}
+"""With the scale of every 32 weights."""
+
+
+def installed(kind: str) -> bool:
+    package = "gguf" if kind.startswith("gguf") else {"nf4": "bitsandbytes"}.get(kind, "torchao")
+    return find_spec(package) is not None
+
+
+@pytest.fixture(autouse=True)
+def without_llama_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantizing, "llama_cpp_is_installed", lambda: False)  # test_llama_cpp.py has it
+
+
+@pytest.mark.parametrize("kind", HERE)
+def test_each_kind_does_what_the_model_does_within_its_tolerance(taught: Path, tmp_path: Path, kind: str) -> None:
+    if not installed(kind):
+        pytest.skip("its package is not installed")
+    made = quantize(taught, kind, tmp_path / "out")
+    assert made["prompts"] == made["same_templates"] == 20
+    assert made["agreement"] >= TOLERANCES[kind].agreement
+    assert made["stop_rate"] == (1.0, 1.0)
+    assert made["stop_tokens"] == (["<|im_end|>", "<|endoftext|>"], ["<|im_end|>", "<|endoftext|>"])
+    assert made["perplexity_over"].startswith("rows that the run trained on")
+    found = check_rehearsal(tmp_path / "out")
+    assert found is not None
+    assert found.files.keys() >= {path.name for path in (tmp_path / "out").glob("*.gguf")}
+    if kind != "gguf-f16":
+        assert made["perplexity"][0] != made["perplexity"][1]  # 8 bits are another model
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_a_quantized_folder_is_a_model_that_poise_asks(taught: Path, tmp_path: Path, kind: str) -> None:
+    if not installed(kind):
+        pytest.skip("its package is not installed")
+    from poise.answering import open_engine
+    from poise.evaluate.answer import Sampling
+    from poise.evaluate.questions import Question
+    from poise.examples import Message
+
+    quantize(taught, kind, tmp_path / "out")
+    engine = open_engine(str(tmp_path / "out"), tmp_path)
+    question = Question("1", "q", (Message("user", "Say apple"),))
+    answer = engine.answer([question], Sampling(8), "it", lambda question, answer: None)[0]
+    assert answer.stopped
+    assert len(engine.identity["sha256"]) == 64
+
+
+@pytest.mark.skipif(not installed("gguf"), reason="gguf is not installed")
+@pytest.mark.parametrize("kind", BITS)
+def test_weights_take_the_bits_that_the_kind_says(taught: Path, tmp_path: Path, kind: str) -> None:
+    from gguf import GGUFReader
+
+    quantize(taught, kind, tmp_path / "out")
+    tensors = {tensor.name: tensor for tensor in GGUFReader(tmp_path / "out" / f"run-{kind[5:]}.gguf").tensors}
+    inside = tensors["blk.0.ffn_up.weight"]
+    assert 8 * inside.n_bytes / inside.n_elements == BITS[kind]
+    assert 8 * tensors["token_embd.weight"].n_bytes / tensors["token_embd.weight"].n_elements == max(BITS[kind], 8.5)
+    assert tensors["output_norm.weight"].data.dtype == "float32"
+
+
+def test_the_command_says_what_was_seen_and_its_tolerance_decides_the_exit_code(taught: Path, tmp_path: Path) -> None:
+    if not installed("int4"):
+        pytest.skip("torchao is not installed")
+    out = tmp_path / "out"
+    told = CliRunner().invoke(poise, ["quantize", str(taught), "--to", "int4", "--out", str(out), "--json"])
+    assert json.loads(told.stdout)["within_tolerance"]
+    assert "perplexity" in told.stderr
+    with pytest.raises(RunError, match="is not empty"):
+        quantize(taught, "int4", out)
+    with pytest.raises(DivergenceError, match=r"out is kept.*perplexity grows .* at most -50\.0% is allowed"):
+        quantize(taught, "int4", out, most_perplexity=-0.5, overwrite=True)
+    found = read_rehearsal(out)
+    assert found is not None
+    assert found.tolerance.perplexity == -0.5
+    with pytest.raises(DivergenceError, match="is outside of its tolerance"):
+        check_rehearsal(out)
+
+
+def test_what_cannot_be_quantized_is_refused_with_the_remedy(
+    taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match="there is no folder"):
+        quantize(tmp_path / "none", "int8")
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="gptq needs CUDA, and here is none"):
+            quantize(taught, "gptq")
+    adapter = tmp_path / "run" / "model"
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"is an adapter(.|\n)*poise merge"):
+        quantize(adapter, "int8")
+    config = shutil.copytree(taught / "model", tmp_path / "quantized") / "config.json"
+    written = json.loads(config.read_text())
+    config.write_text(json.dumps(written | {"quantization_config": {"quant_method": "bitsandbytes"}}))
+    with pytest.raises(ModelError, match="is quantized already"):
+        quantize(tmp_path / "quantized", "int8")
+    monkeypatch.setattr("poise.publish.quantizers.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"int8 needs torchao(.|\n)*pip install 'poise\[quantize\]'"):
+        quantize(taught, "int8")
+
+
+def test_a_merged_folder_is_rehearsed_on_the_prompts_of_its_run(taught: Path, tmp_path: Path) -> None:
+    (tmp_path / "merge.json").write_text(json.dumps({"adapter_name": str(taught / "model")}))
+    assert run_of(tmp_path) == run_of(taught) == run_of(taught / "model") == taught
+
+
+def test_a_model_without_a_run_and_layers_that_no_group_divides_are_told(taught: Path, tmp_path: Path) -> None:
+    if not installed("int4"):
+        pytest.skip("torchao is not installed")
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer: Any = AutoTokenizer.from_pretrained(taught / "model")
+    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 1,
+                             "num_attention_heads": 4, "initializer_range": 0.3}  # fmt: skip
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    made = quantize(tmp_path / "model", "int4", tmp_path / "out", least_agreement=0.0, most_perplexity=10.0)
+    assert made["prompts"] == 4
+    assert made["perplexity_over"] == "the model's own answers"
+    assert any("no run is known" in note for note in made["notes"])
+    assert any(note.startswith("1 layers stay whole") for note in made["notes"])  # the one from 80
+
+
+def test_the_page_lists_every_kind_with_its_tolerance() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "quantizing.md").read_text()
+    found = re.findall(r"^\| `([\w-]+)` \|.*\| ([\d.]+) % \| ([\d.]+) % \|$", page, re.MULTILINE)
+    assert {kind: (float(agreement) / 100, float(growth) / 100) for kind, agreement, growth in found} == {
+        kind: (allowed.agreement, allowed.perplexity) for kind, allowed in TOLERANCES.items()
+    }
