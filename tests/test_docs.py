@@ -41,8 +41,9 @@ CURATION_PAGE = ROOT / "docs" / "curation.md"
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WRITTEN = re.compile(r"^cat > (\S+) <<'END'\n(.*?)^END\n", re.MULTILINE | re.DOTALL)
-WRITTEN_VERBS = ("arena", "card", "check", "compare", "curate", "demo", "evaluate", "explain", "init", "look", "mask",
-                 "merge", "plan", "publish", "report", "run", "sources", "trace")  # fmt: skip
+WRITTEN_VERBS = ("arena", "card", "chat", "check", "compare", "curate", "demo", "evaluate", "explain", "init", "look",
+                 "mask", "merge", "plan", "publish", "quantize", "report", "run", "serve", "sources",
+                 "trace")  # fmt: skip
 VERBS = [*names_in("poise.objectives"), *WRITTEN_VERBS]
 
 

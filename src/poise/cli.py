@@ -320,6 +320,118 @@ def write_card(model: Path, out: Path | None, as_json: bool, **about: Any) -> No
 
 
 @poise.command()
+@click.argument("model", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice(["gguf-f16", "gguf-q8_0", "gguf-q4_0", "int8", "int4", "nf4", "gptq"]),
+    help="For llama.cpp (gguf-…), or for transformers: torchao, bitsandbytes (nf4), GPTQ.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write; MODEL-TO by default.")
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path, exists=True),
+    help="Whose prompts and rows it is rehearsed on; found from MODEL by default.",
+)
+@click.option("--least-agreement", type=click.FloatRange(0, 1), help="Least share of next tokens that are the same.")
+@click.option("--most-perplexity", type=click.FloatRange(min=0), help="Most growth of perplexity: 0.01 is 1 %.")
+@click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
+@json_option
+def quantize(
+    model: Path,
+    to: str,
+    out: Path | None,
+    run: Path | None,
+    least_agreement: float | None,
+    most_perplexity: float | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write a model with fewer bits, and rehearse it.
+
+    Model and export answer the same prompts and read the same rows; rehearsal.json says how they differ.
+    """
+
+    def build() -> dict[str, Any]:
+        from poise.publish.quantize import quantize as make
+
+        return make(
+            model,
+            to,
+            out,
+            run=run,
+            least_agreement=least_agreement,
+            most_perplexity=most_perplexity,
+            overwrite=overwrite,
+        )
+
+    emit(as_json, build)
+
+
+@poise.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL [OTHER]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("poise-chat"),
+    show_default=True,
+    help="What is kept goes here.",
+)
+@click.option(
+    "--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True, help="0 takes the likeliest."
+)
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True, help="Of an answer.")
+@click.option("--seed", default=0, show_default=True, help="Of all draws.")
+@click.option("--chat-template", help="A shipped name or a .jinja file; the model's own by default.")
+@json_option
+def chat(
+    models: tuple[str, ...],
+    out: Path,
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+    chat_template: str | None,
+    as_json: bool,
+) -> None:
+    """Talk with a model, or with two side by side.
+
+    MODEL is a run, a model's folder, a Hub id, or URL#NAME on a server. /prefer and /save keep what to train on.
+    """
+    if len(models) > 2:
+        raise RecipeError(f"a chat has one model or two, not {len(models)}")
+
+    def build() -> dict[str, Any]:
+        from poise.chat.chat import chat as talk
+        from poise.evaluate.answer import Sampling
+
+        return talk(models, out, Sampling(max_new_tokens, temperature, seed), chat_template)
+
+    emit(as_json, build)
+
+
+@poise.command("serve")
+@click.argument("model", type=click.Path(path_type=Path, exists=True))
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--engine", type=click.Choice(["transformers", "vllm", "llama.cpp"]), help="Chosen by what is installed.")
+@click.option("--dry-run", is_flag=True, help="Check the model and print the command.")
+@json_option
+def serve_model(model: Path, port: int, engine: str | None, dry_run: bool, as_json: bool) -> None:
+    """Serve a model on this machine, in OpenAI's protocol.
+
+    transformers, vLLM or llama.cpp does it; requests come from this machine alone.
+    """
+
+    def build() -> dict[str, Any]:
+        from poise.serve import plan_serving, serve
+
+        serving = plan_serving(model, port, engine)
+        told = {"engine": serving.engine, "url": serving.url, "model": serving.name, "command": serving.command}
+        return told if dry_run else serve(serving)
+
+    emit(as_json, build, show=lambda told: click.echo(" ".join(told["command"])) if dry_run else None)
+
+
+@poise.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN …")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; report.html in the last run by default.")
 @click.option(
