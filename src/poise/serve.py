@@ -105,11 +105,10 @@ def _check_folder(folder: Path, named: Path) -> None:
         if (folder / "adapter_config.json").is_file():
             raise ModelError(f"{named} is an adapter\n    to do:  poise merge {named}, and serve the merged folder")
         raise ModelError(f"{named} holds no model\n    to do:  name a run, a model's folder or a .gguf")
-    from transformers import AutoTokenizer
-
     from poise.batch.tokens import prepare_tokenizer
+    from poise.models.open import open_tokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = open_tokenizer(str(folder))
     if not tokenizer.chat_template:
         raise ModelError(
             f"{named} has no chat template, so a server cannot make a prompt of messages\n"

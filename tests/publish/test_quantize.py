@@ -108,7 +108,7 @@ def test_what_cannot_be_quantized_is_refused_with_the_remedy(
             quantize(taught, "gptq")
     adapter = tmp_path / "run" / "model"
     adapter.mkdir(parents=True)
-    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "base", "peft_type": "LORA"}')
     with pytest.raises(ModelError, match=r"is an adapter(.|\n)*poise merge"):
         quantize(adapter, "int8")
     config = shutil.copytree(taught / "model", tmp_path / "quantized") / "config.json"

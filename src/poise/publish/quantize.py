@@ -17,6 +17,7 @@ from poise import progress
 from poise.batch.render import Renderer
 from poise.batch.tokens import prepare_tokenizer
 from poise.errors import DivergenceError, ModelError, RecipeError, RunError
+from poise.models.open import open_causal_lm, open_config, open_tokenizer
 from poise.publish import quantizers
 from poise.publish.gguf import write as gguf
 from poise.publish.gguf.read import read_stops, read_tokenizer, read_weights
@@ -94,13 +95,11 @@ class _Work:
                 f"{named} is an adapter\n    why:    bits are taken from whole weights, after the adapter is merged\n"
                 f"    to do:  poise merge {named}, then poise quantize the merged folder"
             )
-        from transformers import AutoConfig
-
         self.folder, self.to, self.name = folder, to, named.resolve().name
         self.section = ModelSection.model_validate({"model_name_or_path": str(folder), "torch_dtype": "auto"})
         self.hardware = choose_hardware(self.section, bf16=False)
         self.tokenizer = load_tokenizer(self.section)
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = open_config(str(folder))
         if getattr(config, "quantization_config", None) is not None:
             raise ModelError(f"{folder} is quantized already\n    to do:  name the model that it was made from")
         if self.is_gguf:
@@ -131,13 +130,8 @@ class _Work:
         facts = {"format": self.to, "model": str(self.folder), "files": files, "notes": self.notes}
         return compared(before, after, material, self.tokenizer, stops, tolerance, facts)
 
-    def _load(self, folder: Path, **options: Any) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", trust_remote_code=False, device_map={"": self.hardware.device}, **options
-        )
-        return model
+    def _load(self, folder: Path) -> Any:
+        return open_causal_lm(str(folder), dtype="auto", device_map={"": self.hardware.device})
 
     def _stop_ids(self, model: Any) -> tuple[int, ...]:
         """Return where answers must stop: at the end of the template's turns, and where the settings say."""
@@ -161,7 +155,7 @@ class _Work:
 
     def _folder(self, model: Any, stops: tuple[int, ...], staging: Path, material: Material) -> Side:
         """Write a folder and open it as those who get it will."""
-        from transformers import AutoTokenizer, GenerationConfig
+        from transformers import GenerationConfig
 
         odd = quantizers.odd_layers(model, self.to)
         if odd:
@@ -173,7 +167,7 @@ class _Work:
         settings.eos_token_id = list(stops)
         settings.save_pretrained(staging)
         written = self._load(staging)
-        return InTransformers(written, AutoTokenizer.from_pretrained(staging), stops, _settings_stops(written))
+        return InTransformers(written, open_tokenizer(str(staging)), stops, _settings_stops(written))
 
 
 def _settings_stops(model: Any) -> tuple[int, ...]:

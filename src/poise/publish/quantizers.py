@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from poise.errors import ModelError
+from poise.models.open import open_causal_lm
 from poise.publish.material import Text
 
 GROUP = 32
@@ -50,10 +51,8 @@ def write_quantized(
     if kind == "gptq":
         _write_gptq(model, out, calibration)
         return
-    from transformers import AutoModelForCausalLM
-
-    quantized: Any = AutoModelForCausalLM.from_pretrained(
-        model, quantization_config=CONFIGS[kind](list(odd)), dtype="auto", device_map={"": device}, use_safetensors=True
+    quantized = open_causal_lm(
+        str(model), quantization_config=CONFIGS[kind](list(odd)), dtype="auto", device_map={"": device}
     )
     quantized.save_pretrained(str(out))
 
