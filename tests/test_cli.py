@@ -123,6 +123,19 @@ def test_missing_weights_are_told_in_one_message(poise: Any, words: Any, weightl
     assert "Traceback" not in outcome.err
 
 
+def test_no_error_crash_report_or_manifest_holds_a_secret(
+    poise: Any, words: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, token = "0123456789abcdef", "hf_" + "A1b2C3d4" * 4
+    monkeypatch.setenv("MY_API_KEY", known)
+    outcome = poise("sft", *words(dataset_name=f"https://me:{known}@host/{token}"), "--debug")
+    assert outcome.code == 2
+    assert "Traceback" in outcome.err
+    assert not any(secret in outcome.out + outcome.err for secret in (known, token))
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(secret.encode() in content for secret in (known, token) for content in written)
+
+
 @pytest.mark.parametrize(
     ("command", "told"),
     [

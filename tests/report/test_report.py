@@ -1,11 +1,13 @@
 import re
+import runpy
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from poise.errors import RunError
-from poise.report.report import build_report
+from poise.report.report import VISIBLE, build_report
 from poise.report.stage import Stage
 
 PAYLOADS = (
@@ -17,6 +19,7 @@ PAYLOADS = (
     "{{ 7 * 7 }}",
     "]]><svg onload=alert(1)>",
     "-->\u202e\ud800",
+    *runpy.run_path(str(Path(__file__).parents[1] / "publish" / "payloads.py"))["PAYLOADS"],
 )
 METRICS = [{"step": step, "loss": 1 / step, "learning_rate": 1e-4} for step in (1, 2, 3)]
 
@@ -85,7 +88,7 @@ def test_a_paragraph_holds_no_block_which_would_end_it(write_run, tmp_path):
     assert not {"details", "div", "dl", "p", "ul", "table"} & set(page.in_paragraph)
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("payload", PAYLOADS, ids=map(str, range(len(PAYLOADS))))
 def test_hostile_text_is_shown_and_never_run(payload, write_run, tmp_path):
     out = tmp_path / "report.html"
     build_report([write_run("run", hostile(payload))], out, title=payload)
@@ -95,7 +98,7 @@ def test_hostile_text_is_shown_and_never_run(payload, write_run, tmp_path):
     for _, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on")]
         assert not {"href", "src", "style", "srcdoc", "xlink:href"} & set(attributes)
-    assert payload.replace("\ud800", "\\ud800").replace("\u202e", "\\u202e") in page.text
+    assert payload.replace("\r\n", "\n").translate(VISIBLE) in page.text
 
 
 def test_the_page_forbids_itself_to_load_or_run_anything(write_run, tmp_path, scored):

@@ -69,13 +69,18 @@ def answers(about: About) -> str:
             flags = [answer.mark_text.removeprefix("✓ ").removeprefix("✗ "), "" if answer.stopped else "never stopped"]
             told = ", ".join(flag for flag in flags if flag)
             parts.append(f"**{inline(answer.label)}**{f' ({inline(told)})' if told else ''}:")
-            parts.append(block((answer.text.whole or answer.text.shown)[:SHOWN_CHARACTERS] or "(empty)"))
+            said = (answer.text.whole or answer.text.shown)[:SHOWN_CHARACTERS]
+            parts.append(block(said if said.strip() else "(empty answer)"))
     if not parts:
         return f"Answers: {NOT_MEASURED}."
     lost, won, same = chosen.counts
     scored = chosen.losses is not None
-    head = f"Of {lost + won + same} questions: {lost} lost, {won} won, {same} neither. " if scored else ""
-    return "\n\n".join([f"{head}A sample, the largest losses first.", *parts])
+    head = (
+        f"Of {lost + won + same} questions: {lost} lost, {won} won, {same} neither. A sample, the largest losses first."
+        if scored
+        else f"A sample of {same} questions, none of which has a score."
+    )
+    return "\n\n".join([head, *parts])
 
 
 def _picked(chosen: Answers, at_most: int) -> list[Question]:

@@ -94,7 +94,7 @@ def _glance(about: About) -> str:
         "hardware": machine(trainings[-1]) if trainings else NOT_MEASURED,
         "wall time of training": _sum(seconds, duration),
     }
-    return table(("", ""), facts.items())
+    return table(("at a glance", ""), facts.items())
 
 
 def _stages(about: About) -> list[str]:
