@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from poise.cli import poise
 from poise.errors import DivergenceError, ModelError, RunError
+from poise.examples import Conversation, Document, LabeledConversation, Message, PreferencePair, RankedAnswers
 from poise.publish import quantize as quantizing
-from poise.publish.material import run_of
+from poise.publish.material import as_one_sequence, run_of
 from poise.publish.quantize import KINDS, TOLERANCES, quantize
 from poise.publish.rehearsal import check_rehearsal, read_rehearsal
 
@@ -57,7 +58,6 @@ def test_a_quantized_folder_is_a_model_that_poise_asks(taught: Path, tmp_path: P
     from poise.answering import open_engine
     from poise.evaluate.answer import Sampling
     from poise.evaluate.questions import Question
-    from poise.examples import Message
 
     quantize(taught, kind, tmp_path / "out")
     engine = open_engine(str(tmp_path / "out"), tmp_path)
@@ -142,6 +142,21 @@ def test_a_model_without_a_run_and_layers_that_no_group_divides_are_told(taught:
     assert made["perplexity_over"] == "the model's own answers"
     assert any("no run is known" in note for note in made["notes"])
     assert any(note.startswith("1 layers stay whole") for note in made["notes"])  # the one from 80
+
+
+def test_rows_are_read_as_the_better_answer_in_the_main_template() -> None:
+    asked, good, bad = Message("user", "?"), Message("assistant", "good"), Message("assistant", "bad")
+    better = Conversation((asked, good), trained="last")
+    assert as_one_sequence(PreferencePair((asked,), (good,), (bad,), template="alpaca")) == better
+    assert as_one_sequence(RankedAnswers((asked,), ((bad,), (good,)), (1, 0))) == better
+    assert as_one_sequence(LabeledConversation((asked, good), True, template="alpaca")) == better
+    assert as_one_sequence(Conversation((asked, good), template="alpaca")) == Conversation((asked, good))
+    assert as_one_sequence(Document("text")) == Document("text")
+
+
+def test_the_command_knows_every_kind() -> None:
+    (to,) = [option for option in poise.commands["quantize"].params if option.name == "to"]
+    assert tuple(to.to_info_dict()["type"]["choices"]) == KINDS
 
 
 def test_the_page_lists_every_kind_with_its_tolerance() -> None:

@@ -1,5 +1,6 @@
 """`poise chat`: read a line, answer it, obey a command; what is preferred or saved goes to files to train on."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -35,6 +36,8 @@ def chat(models: Sequence[str], out: Path, sampling: Sampling, chat_template: st
     """Talk until the input ends; returns how much was kept where."""
     voices = [_open(model, out, chat_template) for model in models]
     room = Room(voices, out, sampling)
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # pyright: ignore[reportUnusedImport] - lines can be edited, and come back
     progress.say(f"{' and '.join(voice.name for voice in voices)} · /help lists commands")
     while True:
         try:

@@ -16,6 +16,7 @@ from poise.examples import (
     LabeledConversation,
     PreferencePair,
     RankedAnswers,
+    without_template,
 )
 from poise.publish.merge import MERGE, TEXTS
 from poise.run import MANIFEST, Run
@@ -94,7 +95,7 @@ def _rendered(examples: Sequence[Example], renderer: Renderer, count: int) -> li
     """Render the first rows by content id, each as the one conversation that a model should continue like."""
     chosen = sorted(examples, key=lambda example: example.id)[: 4 * count]
     found: list[Text] = []
-    for row in renderer.rows(map(_as_one_sequence, chosen)):
+    for row in renderer.rows(map(as_one_sequence, chosen)):
         if len(found) == count:
             break
         if not isinstance(row, Refusal) and any(row.segments[0].trained[:LONGEST]):
@@ -106,8 +107,8 @@ def _text(segment: Segment) -> Text:
     return Text(segment.ids[:LONGEST].tolist(), segment.trained[:LONGEST].tolist())
 
 
-def _as_one_sequence(example: Example) -> Example:
-    """Take the better answer where there are several."""
+def as_one_sequence(example: Example) -> Example:
+    """Return what a model should continue like, the better answer where there are several, in the main template."""
     match example:
         case PreferencePair(prompt=prompt, chosen=chosen):
             return Conversation(prompt + chosen, trained="last")
@@ -116,4 +117,4 @@ def _as_one_sequence(example: Example) -> Example:
         case LabeledConversation(messages=messages):
             return Conversation(messages, trained="last")
         case Conversation() | Document():
-            return example
+            return without_template(example)

@@ -13,6 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from poise import progress
 from poise.batch.render import Renderer
 from poise.batch.tokens import prepare_tokenizer
@@ -118,7 +120,8 @@ class _Work:
         """Write the export into `staging` and rehearse it."""
         calibration = quantizers.CALIBRATION_ROWS if self.to == "gptq" else 0
         material = material_of(run, Renderer(self.prepared), self.notes, calibration)
-        model = self._load(self.folder)
+        on_cpu = self.hardware.device.type == "cpu"
+        model = self._load(self.folder, torch.float32 if on_cpu else "auto")  # near ties are no matter of rounding
         stops = self._stop_ids(model)
         before = look(InTransformers(model, self.tokenizer, stops, stops), material, stops)
         side = (self._gguf if self.is_gguf else self._folder)(model, stops, staging, material)
@@ -130,8 +133,8 @@ class _Work:
         facts = {"format": self.to, "model": str(self.folder), "files": files, "notes": self.notes}
         return compared(before, after, material, self.tokenizer, stops, tolerance, facts)
 
-    def _load(self, folder: Path) -> Any:
-        return open_causal_lm(str(folder), dtype="auto", device_map={"": self.hardware.device})
+    def _load(self, folder: Path, dtype: Any = "auto") -> Any:
+        return open_causal_lm(str(folder), dtype=dtype, device_map={"": self.hardware.device})
 
     def _stop_ids(self, model: Any) -> tuple[int, ...]:
         """Return where answers must stop: at the end of the template's turns, and where the settings say."""

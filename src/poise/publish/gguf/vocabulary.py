@@ -45,6 +45,8 @@ def vocabulary(tokenizer: Any, rows: int) -> Vocabulary:
             f"the tokenizer has {len(tokenizer):,} tokens and the model embeddings for {rows:,}\n"
             "    to do:  merge the adapter that brings the others, or take the tokenizer of this model"
         )
+    if not tokenizer.is_fast:
+        raise _unknown("it has no tokenizer.json")
     found = json.loads(tokenizer.backend_tokenizer.to_str())
     model = found["model"]
     if model["type"] != "BPE":
