@@ -158,15 +158,13 @@ class _Work:
 
     def _folder(self, model: Any, stops: tuple[int, ...], staging: Path, material: Material) -> Side:
         """Write a folder and open it as those who get it will."""
-        from transformers import GenerationConfig
-
         odd = quantizers.odd_layers(model, self.to)
         if odd:
             self.notes.append(f"{len(odd)} layers stay whole: no group of weights divides their rows")
         model.to("meta")  # two models need not fit
         quantizers.write_quantized(self.folder, staging, self.to, self.hardware.device, odd, material.calibration)
         self.tokenizer.save_pretrained(staging)
-        settings = GenerationConfig.from_pretrained(staging)
+        settings = copy.deepcopy(model.generation_config)
         settings.eos_token_id = list(stops)
         settings.save_pretrained(staging)
         written = self._load(staging)

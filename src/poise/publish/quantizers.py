@@ -8,6 +8,7 @@ gptq   16 levels, chosen so that layers compute the same on rows the run trained
        al. 2022, arXiv:2210.17323)
 """
 
+import re
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,7 +50,7 @@ def write_quantized(
 ) -> None:
     """Quantize a model folder into `out`; `odd` are layers whose rows no group divides, which stay whole."""
     if kind == "gptq":
-        _write_gptq(model, out, calibration)
+        _write_gptq(model, out, odd, calibration)
         return
     quantized = open_causal_lm(
         str(model), quantization_config=CONFIGS[kind](list(odd)), dtype="auto", device_map={"": device}
@@ -99,7 +100,7 @@ def _nf4(odd: list[str]) -> Any:
 CONFIGS: dict[str, Callable[[list[str]], Any]] = {"int8": _int8, "int4": _int4, "nf4": _nf4}
 
 
-def _write_gptq(model: Path, out: Path, calibration: Sequence[Text]) -> None:
+def _write_gptq(model: Path, out: Path, odd: Sequence[str], calibration: Sequence[Text]) -> None:
     from gptqmodel import GPTQModel, QuantizeConfig  # pyright: ignore[reportMissingImports]
 
     if not calibration:
@@ -107,6 +108,8 @@ def _write_gptq(model: Path, out: Path, calibration: Sequence[Text]) -> None:
             "gptq is calibrated on rows that the run trained on, and none can be read\n"
             "    to do:  name the run with --run, and keep its data where the recipe says"
         )
-    quantizer: Any = GPTQModel.load(str(model), QuantizeConfig(bits=4, group_size=GPTQ_GROUP))
+    whole = {f"-:{re.escape(name)}$": {} for name in odd}  # gptqmodel's way to leave layers out
+    settings: Any = QuantizeConfig(bits=4, group_size=GPTQ_GROUP, dynamic=whole or None)
+    quantizer: Any = GPTQModel.load(str(model), settings)
     quantizer.quantize([{"input_ids": text.ids, "attention_mask": [1] * len(text.ids)} for text in calibration])
     quantizer.save(str(out))
