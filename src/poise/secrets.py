@@ -8,8 +8,8 @@ from typing import Any, cast
 HIDDEN = "(a secret, not shown)"
 TOKEN = re.compile(r"\b(?:hf|sk|ghp|gho|ghs|github_pat|glpat|xox[abp])[-_][A-Za-z0-9_-]{6,}")
 """Tokens as the Hub, OpenAI, GitHub, GitLab and Slack write them."""
-LOGIN = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
-"""`user:password` in a URL."""
+LOGIN = re.compile(r"(:/{1,2})[^/\s:@]+:[^/\s@]+(?=@)")
+"""`user:password` in a URL, or in what became of one as a path."""
 NAMED = re.compile(r"(?:^|_)(?:secret|password|passwd|api_?key|(?:hub|access|auth|bearer)_?token)$", re.IGNORECASE)
 """Keys whose value is a secret; `eos_token` and `max_new_tokens` are none."""
 SURE = re.compile(
@@ -39,7 +39,7 @@ def hidden(text: str) -> str:
     """Return a text that is written down as it comes, a log or a command, without what is surely a secret."""
     for secret in known_secrets():
         text = text.replace(secret, HIDDEN)
-    return LOGIN.sub(HIDDEN, SURE.sub(HIDDEN, text))
+    return LOGIN.sub(rf"\1{HIDDEN}", SURE.sub(HIDDEN, text))
 
 
 def hidden_within(value: Any, key: str = "") -> Any:
@@ -56,7 +56,7 @@ def hidden_within(value: Any, key: str = "") -> Any:
 def _without_secrets(text: str) -> str:
     for secret in known_secrets():
         text = text.replace(secret, HIDDEN)
-    return LOGIN.sub(HIDDEN, TOKEN.sub(HIDDEN, text))
+    return LOGIN.sub(rf"\1{HIDDEN}", TOKEN.sub(HIDDEN, text))
 
 
 def known_secrets() -> list[str]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from poise.batch.tokens import TEMPLATE_ERRORS
+from poise.chat_template import render
 from poise.evaluate.generate import complete
 from poise.evaluate.questions import Question
 
@@ -82,6 +83,7 @@ class InTransformers:
             return list(self.tokenizer(question.text)["input_ids"])
         messages = [{"role": message.role, "content": message.content} for message in question.prompt]
         try:
+            render(self.tokenizer.get_chat_template(), messages, tokens=self.tokenizer.special_tokens_map)  # in limits
             return list(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
         except TEMPLATE_ERRORS:
             return []

@@ -8,6 +8,7 @@ from poise import __version__, progress
 from poise.errors import RunError
 from poise.recipe import Recipe
 from poise.run import Run
+from poise.secrets import hidden_within
 from poise.train import processes
 from poise.train.changes import Change, changes, refuse_changes, table
 from poise.train.checkpoint import NAME, Checkpoint, newest_checkpoint
@@ -57,7 +58,7 @@ def identity_of(recipe: Recipe, prepared: Prepared, rows_sha256: str) -> dict[st
     packages = ("torch", "transformers", "peft")
     return {
         "verb": recipe.verb,
-        **{key: value for section in recipe.sections().values() for key, value in section.items()},
+        **hidden_within({key: value for section in recipe.sections().values() for key, value in section.items()}),
         "rows": rows_sha256,
         "template": prepared.tokenizer.template_hash,
         "rows of a step": rows_per_step(recipe) * processes.count(),
