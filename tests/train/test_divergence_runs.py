@@ -31,10 +31,10 @@ def test_a_sound_run_is_never_stopped(verb: str, seed: int, tiny: Any, train_run
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("rate", [1.0, 10.0, 100.0])
 @pytest.mark.parametrize("verb", ["sft", "dpo"])
-def test_a_ruinous_learning_rate_is_told_at_the_fourth_step(
+def test_a_ruinous_learning_rate_is_told_within_nine_steps(
     verb: str, rate: float, seed: int, tiny: Any, train_run: Any
 ) -> None:
-    with pytest.raises(DivergenceError, match="step 4: training diverges"):
+    with pytest.raises(DivergenceError, match=r"step [4-9]: training diverges"):
         train_run(verb, rows_of(verb, tiny), **STEP | {"learning_rate": rate}, seed=seed, num_train_epochs=2)
 
 
