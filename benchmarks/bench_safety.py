@@ -110,6 +110,9 @@ def _leave_safety_out() -> None:
         _save_checkpoint = Trainer._save_checkpoint
         _save_optimizer_and_scheduler = Trainer._save_optimizer_and_scheduler
 
+        def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+            self.policy().save_pretrained(str(output_dir))  # transformers' own takes this Trainer's model for no model
+
     poise.train.loop.PoiseTrainer = Bare
     poise.train.train.examine = lambda *_, **__: ()
     poise.train.train.check_space = lambda *_, **__: None
