@@ -224,6 +224,24 @@ def test_models_answer_while_one_votes_and_a_typed_prompt_survives_a_kill(tmp_pa
     assert all(vote.answer_of("alpha").text.startswith("Yes: ") for vote in votes)
 
 
+def test_ctrl_c_does_not_wait_for_a_server_that_is_busy(tmp_path: Path) -> None:
+    pytest.importorskip("openai")
+    questions = tmp_path / "q.jsonl"
+    questions.write_text(json.dumps({"id": "q", "prompt": "Say"}) + "\n")
+    habits = judges.Habits(says=str, statuses=[503] * 99)
+    with judges.serving(habits) as url:
+        words = [f"{url}#one", f"{url}#two", "--questions", questions, "--out", tmp_path / "votes"]
+        with opened(*words) as arena:
+            while len(habits.bodies) < 4:  # the second attempt of both, after which each waits for seconds
+                time.sleep(0.01)
+            begun = time.monotonic()
+            arena.process.send_signal(signal.SIGINT)
+            assert arena.wait() == 0, arena.told
+            assert time.monotonic() - begun < 10
+            assert arena.process.stdout is not None
+            assert "nobody has voted yet; the same command goes on" in arena.process.stdout.read()
+
+
 def test_a_server_that_refuses_ends_the_arena_with_its_reason(tmp_path: Path) -> None:
     questions = tmp_path / "q.jsonl"
     questions.write_text(json.dumps({"id": "q", "prompt": "Say"}) + "\n")

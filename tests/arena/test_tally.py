@@ -129,7 +129,7 @@ def test_the_tally_is_an_evaluation_that_reports_show(tmp_path: Path) -> None:
     result = tally([vote(number, "b" if number < 15 else "a") for number in range(20)])
     result.write(tmp_path)
     (shown,) = read_evaluations([tmp_path])
-    assert shown.title == "arena · b against a"
+    assert (shown.kind, shown.model) == ("arena", "b against a")
     title, unit, (number,) = shown.tables[0]
     assert (title, unit, number.value, number.interval, number.n) == (
         "Win rate, a tie half a win", "percent", "75.00", "53.13 to 88.81", 20,

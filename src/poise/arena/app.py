@@ -28,6 +28,10 @@ from poise.arena.store import VERDICTS, Verdict
 LONGEST_BODY = 200_000
 """Bytes; a prompt of 20,000 characters, each of four bytes and written as %XX, is the most a form holds."""
 SECONDS_BETWEEN_LOOKS = 0.1
+SAME = ("none", "same-origin")
+"""What a browser says of a request that is the user's own or our page's."""
+GO_ON = '<!doctype html><title>Arena</title><meta http-equiv="refresh" content="0;url=/">'
+"""For an address that was followed from elsewhere: a redirect would still be elsewhere's, and carry no cookie."""
 HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -81,7 +85,8 @@ def make_app(arena: Arena) -> ASGIApp:
     async def home(request: Request) -> Response:
         if "token" not in request.query_params:
             return show(request)
-        response = RedirectResponse("/", 303)
+        followed = request.headers.get("sec-fetch-site", "none") not in SAME
+        response = HTMLResponse(GO_ON) if followed else RedirectResponse("/", 303)
         response.set_cookie(arena.cookie, arena.token, httponly=True, samesite="strict")
         return response
 
@@ -167,7 +172,7 @@ class _Guard:
             return PlainTextResponse("this page is at 127.0.0.1 alone", 421)
         if headers.get("origin", self._origin(headers)) != self._origin(headers):
             return PlainTextResponse("not from another page", 403)
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not self._opens(request):
+        if headers.get("sec-fetch-site", "none") not in SAME and not self._opens(request):
             return PlainTextResponse("not from another page", 403)
         given = request.query_params.get("token") or request.cookies.get(self._arena.cookie) or ""
         if not hmac.compare_digest(given.encode("utf-8", "replace"), self._arena.token.encode()):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from poise import progress
 from poise.arena.contestants import Contestant, key_of
 from poise.evaluate.answer import Answer, Sampling
-from poise.evaluate.engine import answer_all
+from poise.evaluate.engine import Served, answer_all
 from poise.evaluate.journal import Journal
 from poise.evaluate.questions import Question
 
@@ -67,6 +67,8 @@ class Writer(threading.Thread):
         with self._changed:
             self._stopping = True
             self._changed.notify()
+        if isinstance(self.contestant.engine, Served):
+            self.contestant.engine.server.stop()
 
     def run(self) -> None:
         """Answer until stopped; what goes wrong is kept for the main thread."""
@@ -79,10 +81,9 @@ class Writer(threading.Thread):
                     elif chunk := self._next(together):
                         self._answer(chunk)
                         together = min(2 * together, self._most)
-            except _Stopped:
-                pass
             except BaseException as error:
-                self.error = error
+                if not self._stopping:
+                    self.error = error
 
     def _next_typed(self) -> Question | None:
         """Wait for something to answer; return a typed prompt where one is there."""
@@ -99,9 +100,9 @@ class Writer(threading.Thread):
         """Answer what somebody typed; one prompt that is too long for a model ends no arena."""
         try:
             self._answer([question])
-        except _Stopped:
-            raise
         except Exception as error:
+            if self._stopping:
+                raise
             progress.say(f"a typed prompt could not be answered by {self.contestant.label}: {error}")
             self._failed.add(key_of(question))
 

@@ -91,6 +91,10 @@ class Server:
             list(self._work([request]))
         return _read(self.journal.get(self._key(request)) or {})
 
+    def stop(self) -> None:
+        """Let what is on its way arrive and wait for nothing more; for another thread than the one that asks."""
+        self._stop.set()
+
     def _work(self, requests: list[Request]) -> Iterable[None]:
         """Fetch all, several at once; the first thing that stops everything lets those on their way arrive."""
         self._stop.clear()

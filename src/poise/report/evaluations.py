@@ -1,7 +1,6 @@
 """Evaluations in the report: the tables that `poise evaluate` wrote, and what differs between two of one kind."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from poise.errors import RunError
 from poise.evaluate.compare import CLEAR_P, compare
+from poise.evaluate.result import decimals
 from poise.report.wording import is_number
 
 RESULT = "evaluation.json"
@@ -131,7 +131,7 @@ def _number(line: dict[str, Any]) -> Number:
     estimate = line["estimate"]
     bounds = [estimate["low"], estimate["high"]]
     is_bounded = all(map(is_number, bounds))
-    digits = _decimals(bounds[1] - bounds[0]) if is_bounded else 2
+    digits = decimals(estimate) if is_bounded else 2
     unscored = ""
     if line.get("unscored"):
         low, high = line["worst"]
@@ -143,8 +143,3 @@ def _number(line: dict[str, Any]) -> Number:
         n=int(estimate["n"]),
         unscored=unscored,
     )
-
-
-def _decimals(width: float) -> int:
-    """Return how many decimals show two digits of half an interval; two at least."""
-    return max(2, 1 - math.floor(math.log10(width / 2))) if width > 0 else 2
