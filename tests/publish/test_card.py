@@ -103,10 +103,12 @@ def test_the_index_goes_through_the_hubs_own_classes_and_back(run: Path, tmp_pat
     from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
     line = {"name": "acc", "estimate": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 100}, "unscored": 0}
-    held: dict[str, Any] = {"kind": "bench", "model": "m", "judge": None, "notes": ["a note"],
+    held: dict[str, Any] = {"kind": "bench", "model": str(run), "judge": None, "notes": ["a note"],
                             "tables": [{"title": "arc_easy", "unit": "share", "lines": [line]}]}  # fmt: skip
     conftest.write_json(tmp_path / "bench" / "evaluation.json", held)
-    content = text_of(run, evaluations=[tmp_path / "bench"])
+    conftest.write_json(tmp_path / "of the base" / "evaluation.json", {**held, "model": "nobody/base"})
+    content = text_of(run, evaluations=[tmp_path / "bench", tmp_path / "of the base"])
+    assert "### bench of nobody/base" in content
     data = ModelCard(content).data
     facts, bench = data.eval_results
     assert (facts.metric_type, facts.metric_value, facts.metric_args["n"]) == ("accuracy", 0.75, 4)

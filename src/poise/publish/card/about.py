@@ -25,7 +25,7 @@ class About:
     sources: list[Source]
     evaluations: Sequence[Evaluation]
     results: Sequence[dict[str, Any]]
-    """The same evaluations, as they stand in their files."""
+    """Those of them that are of this model, as they stand in their files."""
     usage: Usage
     answers: int
     """Questions shown with their answers."""

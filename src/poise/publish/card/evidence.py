@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from poise.publish.card.about import NOT_MEASURED, About
+from poise.publish.card.making import path_end
 from poise.publish.card.markdown import block, inline, table
 from poise.report.answers import Answers, Question, choose_answers
 from poise.report.scores import Score, compare, scored_sets
@@ -45,7 +46,7 @@ def scores(about: About) -> str:
         parts += [table(head, [(*row, *[""] * (len(head) - len(row))) for row in rows]),
                   "Share right with its 95 % interval (Wilson); differences with theirs (Newcombe)."]  # fmt: skip
     for evaluation in about.evaluations:
-        parts.append(f"### {inline(evaluation.title)}")
+        parts.append(f"### {inline(evaluation.kind)} of {inline(path_end(evaluation.model))}")
         if evaluation.judge:
             parts.append(f"Judged by {inline(evaluation.judge)}.")
         for title, unit, lines in evaluation.tables:

@@ -47,6 +47,9 @@ def about_model(
 ) -> About:
     """Gather what a card tells; RunError where there is no model, or an evaluation cannot be read."""
     read = read_evaluations(evaluations)
+    lineage = lineage_of(path)
+    its_own = {path.resolve(), lineage.model.resolve(), lineage.model.resolve().parent}
     results = [json.loads((folder / RESULT).read_text(encoding="utf-8")) for folder in evaluations]
+    results = [result for result in results if Path(str(result["model"])).resolve() in its_own]
     name = title or path.resolve().name
-    return gather(lineage_of(path), title=name, licence=licence, evaluations=read, results=results, answers=answers)
+    return gather(lineage, title=name, licence=licence, evaluations=read, results=results, answers=answers)
