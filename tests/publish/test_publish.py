@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -136,9 +137,9 @@ def test_to_a_folder_the_same_files_are_written_whole(run: Path, tmp_path: Path)
     assert sums(tree) == planned(result)
     with pytest.raises(RunError, match="is not empty"):
         publish(run, f"folder:{out}", ALWAYS)
-    from transformers import AutoModelForCausalLM
-
-    AutoModelForCausalLM.from_pretrained(out)
+    code = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)[0]
+    assert "from_pretrained('mine')" in code
+    exec(code.replace("'mine'", repr(str(out))).replace("256", "4").replace("print", "str"), {})  # as a reader would
 
 
 TOKEN = "hf_" + "A1b2C3d4" * 4

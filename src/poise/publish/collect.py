@@ -12,7 +12,7 @@ from poise.publish.card.about import About
 from poise.publish.card.sources import is_hub_id
 from poise.publish.card.write import card, without_paths
 from poise.publish.licences import conflicts
-from poise.publish.lineage import MADE, PIPELINE, Lineage
+from poise.publish.lineage import CURATION, MADE, PIPELINE, Lineage
 from poise.publish.plan import Kind, Plan, Planned, refuse
 from poise.publish.rehearsal import check_rehearsal
 from poise.publish.scan import secrets_in
@@ -136,6 +136,10 @@ def _evidence(lineage: Lineage) -> Iterator[Planned]:
         for name, values in ((MANIFEST, stage.manifest), ("ledger.json", stage.ledger), (EVIDENCE, stage.evidence)):
             if values:
                 yield _json(f"{place}/{name}", values)
+    for number, folder in enumerate(dict.fromkeys(lineage.curations.values()), 1):
+        for name in (CURATION, "ledger.json"):
+            if (folder / name).is_file():
+                yield _json(f"evidence/curated-{number:02d}/{name}", json.loads((folder / name).read_text("utf-8")))
     if lineage.pipeline is not None:
         text = lineage.pipeline.read_text(encoding="utf-8")
         yield Planned.of_text(f"evidence/{PIPELINE}", without_paths(hidden(text)))

@@ -32,7 +32,8 @@ def publish(
         plan = plan_dataset(what, target, public=public)
     else:
         name = title or (target.path if target.is_folder else Path(target.name)).name
-        about = about_model(what, title=name, licence=licence, evaluations=evaluations, answers=answers)
+        called = name if target.is_folder else target.name
+        about = about_model(what, title=name, called=called, licence=licence, evaluations=evaluations, answers=answers)
         plan = collect(about, target, public=public, base=base)
     if not agrees(plan):
         return plan.to_json() | {"published": False}

@@ -17,6 +17,11 @@ CHUNK, OVERLAP = 2**24, 4096
 VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "added_tokens.json")
 """Files of words, some of which look like short tokens."""
 WEIGHTS = (".safetensors", ".gguf", ".model")
+BEGINNINGS = (
+    *(b"hf_", b"sk-", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"xox"),
+    *(b"AKIA", b"ASIA", b"AIza", b"eyJ", b"-----BEGIN "),
+)
+"""Of tokens: found in a tenth of the time that the whole pattern takes, which is then tried there."""
 SURE_BYTES, LOGIN_BYTES = (re.compile(each.pattern.encode(), each.flags & ~re.UNICODE) for each in (SURE, LOGIN))
 
 
@@ -31,12 +36,23 @@ def secrets_in(file: Planned) -> str | None:
     for part in parts:
         if any(secret in part for secret in known):
             return "a secret of this machine's environment or login"
-        if found := SURE_BYTES.search(part):
-            return f"what looks like a token ({found[0][:4].decode('ascii', 'replace')}…)"
+        if found := _token(part):
+            return f"what looks like a token ({found[:4].decode('ascii', 'replace')}…)"
         if not weights and LOGIN_BYTES.search(part):
             return "an address with a password in it"
     if not weights and file.name not in VOCABULARIES and not file.name.endswith(".parquet"):
         return _in_text(file)
+    return None
+
+
+def _token(part: bytes) -> bytes | None:
+    """Return the first token whose form is sure."""
+    for beginning in BEGINNINGS:
+        at = part.find(beginning)
+        while at >= 0:
+            if found := SURE_BYTES.match(part, at):
+                return found[0]
+            at = part.find(beginning, at + 1)
     return None
 
 

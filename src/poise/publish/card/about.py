@@ -18,6 +18,8 @@ class About:
     """What a card tells, gathered."""
 
     title: str
+    called: str
+    """The name by which it is loaded."""
     lineage: Lineage
     licence: str
     """Under which it is published; empty where it is not known."""
@@ -35,6 +37,7 @@ def gather(
     lineage: Lineage,
     *,
     title: str,
+    called: str,
     licence: str | None = None,
     evaluations: Sequence[Evaluation] = (),
     results: Sequence[dict[str, Any]] = (),
@@ -43,6 +46,14 @@ def gather(
     """Collect what is known of a model."""
     base = declared(lineage.base) if lineage.base else None
     return About(
-        title, lineage, licence or (base.name if base else ""), base, sources_of(lineage, of_dataset), evaluations,
-        results, usage_of(lineage.model), answers,
-    )  # fmt: skip
+        title=title,
+        called=called,
+        lineage=lineage,
+        licence=licence or (base.name if base else ""),
+        base_licence=base,
+        sources=sources_of(lineage, of_dataset),
+        evaluations=evaluations,
+        results=results,
+        usage=usage_of(lineage.model),
+        answers=answers,
+    )

@@ -41,6 +41,7 @@ def about_model(
     path: Path,
     *,
     title: str | None = None,
+    called: str | None = None,
     licence: str | None = None,
     evaluations: Sequence[Path] = (),
     answers: int = ANSWERS,
@@ -52,4 +53,6 @@ def about_model(
     results = [json.loads((folder / RESULT).read_text(encoding="utf-8")) for folder in evaluations]
     results = [result for result in results if Path(str(result["model"])).resolve() in its_own]
     name = title or path.resolve().name
-    return gather(lineage, title=name, licence=licence, evaluations=read, results=results, answers=answers)
+    return gather(
+        lineage, title=name, called=called or name, licence=licence, evaluations=read, results=results, answers=answers
+    )

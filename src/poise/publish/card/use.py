@@ -25,8 +25,9 @@ def use(about: About) -> str:
     """Write code that asks the model, and how its template was tried."""
     usage, model = about.usage, about.lineage.model
     if any(model.glob("*.gguf")):
-        return f"```bash\nllama-cli -m {slug(about.title)}.gguf\n```\n\nThe template is in the file."
-    name = repr(slug(about.title))
+        file = next(model.glob("*.gguf")).name
+        return f"```bash\nllama-cli -m {slug(file)}\n```\n\nThe template is in the file."
+    name = repr("/".join(map(slug, about.called.split("/"))))
     parts = ["\n".join(["```python", *(CHAT if usage.prompt else TEXT), *ANSWER, "```"]).replace("NAME", name)]
     if usage.fault:
         parts.append(f"The template was not verified: {inline(usage.fault)}.")
