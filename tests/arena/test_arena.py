@@ -145,9 +145,9 @@ def test_twenty_votes_a_kill_a_restart_ratings_and_pairs_that_dpo_takes(
     votes = read_votes(Path("votes"))
     assert len(votes) == len({vote.battle.id for vote in votes}) == 20
     assert told["tables"][0]["lines"][0]["estimate"]["value"] == 95
-    assert told["figures"]["pairs"][0] | {"p": 0, "adjusted_p": 0} == {
+    assert {key: each for key, each in told["figures"]["pairs"][0].items() if not isinstance(each, float)} == {
         "first": made.GOOD, "second": made.POOR, "wins": 18, "losses": 0, "ties": 1, "both_bad": 1,
-        "test": "exact sign test", "p": 0, "adjusted_p": 0,
+        "test": "exact sign test",
     }  # fmt: skip
     code, out, _ = poise("arena", answers, "--out", "votes")
     assert code == 0, "nothing is left to vote on, so no page is opened"

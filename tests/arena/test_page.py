@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("httpx2")
 from poise.arena.app import Arena, make_app
-from poise.arena.tally import told_at_the_end
+from poise.arena.ending import ending
 
 
 def load_made() -> Any:
@@ -39,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 def opened(folder: Path, tmp_path: Path) -> Iterator[tuple[Any, Any, Any]]:
     """A visitor with the cookie, the session and its store."""
     session, store = made.make_session(tmp_path / "arena", str(folder))
-    visitor = made.Visitor(make_app(Arena(session, TOKEN, made.PORT, lambda: told_at_the_end(store.votes()))))
+    visitor = made.Visitor(make_app(Arena(session, TOKEN, made.PORT, lambda: ending(store.votes()))))
     assert visitor("GET", f"/?token={TOKEN}").status_code == 303
     with closing(store):
         yield visitor, session, store
@@ -189,3 +190,12 @@ def test_the_votes_of_a_page_are_those_its_script_knows(opened: Any) -> None:
     for key, verdict in (("ArrowLeft", "left"), ("t", "tie"), ("x", "both_bad"), ("ArrowRight", "right")):
         assert f'value="{verdict}" data-key="{key}"' in page
     assert json.dumps("ArrowDown") in visitor("GET", "/arena.js").text
+
+
+def test_a_defect_of_the_server_is_kept_for_the_command_to_tell(opened: Any) -> None:
+    visitor, session, store = opened
+    store.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        visitor.vote("left")
+    assert isinstance(visitor.app._arena.defect, sqlite3.ProgrammingError)
+    assert session.progress == (0, 6), "a vote that is not on the disk is none"

@@ -56,6 +56,18 @@ def test_ties_and_two_bad_answers_are_half_a_win_and_are_counted_apart() -> None
     assert "a won 2, b 1, 1 tied, 1 both bad" in result.notes[0]
 
 
+def test_what_may_be_chance_says_what_would_have_shown() -> None:
+    """10 of 20: 0.5 + 2.8016 · 0.5 / √20 = 0.813; 2 of 4 would be 1.2, which no rate is; ties leave less to chance."""
+    chance = tally([vote(number, "ab"[number % 2]) for number in range(20)]).notes[0]
+    assert chance.endswith("may be chance; a true win rate of 81 % would have shown in 4 of 5 such arenas")
+    few = tally([vote(number, "ab"[number % 2]) for number in range(4)]).notes[0]
+    assert few.endswith("may be chance; so few decisive votes show nothing")
+    with_ties = tally([vote(number, "ab"[number % 2] if number < 10 else None) for number in range(20)]).notes[0]
+    assert "a true win rate of 72 %" in with_ties
+    copies = [vote(number, "ab"[number % 2], voter=voter) for number in range(20) for voter in ("me", "you")]
+    assert "a true win rate of 81 %" in tally(copies).notes[0], "a second voter who says the same shows no more"
+
+
 def test_votes_of_many_on_one_prompt_are_no_independent_votes() -> None:
     alone = tally([vote(number, "a" if number % 4 else "b") for number in range(20)])
     copied = tally(

@@ -57,6 +57,8 @@ class Arena:
     has_told: bool = False
     """Whether the end has been shown."""
     is_closing: bool = False
+    defect: Exception | None = None
+    """What went wrong in the server itself; then nobody can go on."""
 
     @property
     def cookie(self) -> str:
@@ -164,7 +166,11 @@ class _Guard:
             await send(message)
 
         refusal = self._refuse(Request(scope))
-        await (refusal or self._app)(scope, receive, send_with_headers)
+        try:
+            await (refusal or self._app)(scope, receive, send_with_headers)
+        except Exception as error:
+            self._arena.defect = error
+            raise
 
     def _refuse(self, request: Request) -> Response | None:
         headers = Headers(scope=request.scope)

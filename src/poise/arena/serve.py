@@ -45,11 +45,11 @@ def serve(
     ended_at: list[float] = []
 
     async def look() -> None:
-        """End where a writer failed, and a little after the end was shown."""
+        """End where something failed, and a little after the end was shown."""
         if arena.has_told and session.is_over and not ended_at:
             ended_at.append(time.monotonic())
         shown_long_enough = bool(ended_at) and time.monotonic() - ended_at[0] > SECONDS_AT_THE_END
-        if shown_long_enough or any(writer.error for writer in writers.values()):
+        if shown_long_enough or arena.defect or any(writer.error for writer in writers.values()):
             server.should_exit = True
         arena.is_closing = server.should_exit
 
@@ -81,9 +81,9 @@ def serve(
         for writer in writers.values():
             if writer.is_alive():
                 writer.join()
-    for writer in writers.values():
-        if writer.error is not None:
-            raise writer.error
+    for error in (arena.defect, *(writer.error for writer in writers.values())):
+        if error is not None:
+            raise error
 
 
 def _listen(port: int) -> socket.socket:

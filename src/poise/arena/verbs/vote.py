@@ -51,9 +51,9 @@ def run(
 ) -> dict[str, Any]:
     """Serve until all is voted on or Ctrl-C; returns the tally."""
     from poise.answering import claimed
+    from poise.arena.ending import ending
     from poise.arena.serve import require_server, serve
     from poise.arena.store import Store
-    from poise.arena.tally import told_at_the_end
     from poise.evaluate.answer import Sampling
     from poise.evaluate.questions import load_questions
     from poise.signals import stopping_at_once
@@ -68,7 +68,7 @@ def run(
                 contestants, asked, store, out, voter, again, seed, sampling, chat_template, batch_size
             )
             if not session.is_over:
-                serve(session, writers, lambda: told_at_the_end(store.votes()), port=port, open_browser=open_browser)
+                serve(session, writers, lambda: ending(store.votes()), port=port, open_browser=open_browser)
             votes = store.votes()
         finally:
             store.close()
