@@ -17,6 +17,7 @@ from poise.examples import Conversation, Document, LabeledConversation, Message,
 from poise.publish import quantize as quantizing
 from poise.publish.material import as_one_sequence, run_of
 from poise.publish.quantize import KINDS, TOLERANCES, quantize
+from poise.publish.quantizers import group_of, refuse_uncalibrated
 from poise.publish.rehearsal import check_rehearsal, read_rehearsal
 
 HERE = [kind for kind in KINDS if kind != "gptq"]
@@ -48,7 +49,19 @@ def test_each_kind_does_what_the_model_does_within_its_tolerance(taught: Path, t
     assert found is not None
     assert found.files.keys() >= {path.name for path in (tmp_path / "out").glob("*.gguf")}
     if kind != "gguf-f16":
-        assert made["perplexity"][0] != made["perplexity"][1]  # 8 bits are another model
+        assert made["perplexity"][0] != made["perplexity"][1]  # fewer bits are another model
+    if kind in BITS:
+        check_bits(tmp_path / "out" / f"run-{kind.removeprefix('gguf-')}.gguf", BITS[kind])
+
+
+def check_bits(file: Path, bits: float) -> None:
+    from gguf import GGUFReader
+
+    tensors = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
+    inside, embeddings = tensors["blk.0.ffn_up.weight"], tensors["token_embd.weight"]
+    assert 8 * inside.n_bytes / inside.n_elements == bits
+    assert 8 * embeddings.n_bytes / embeddings.n_elements == max(bits, 8.5)
+    assert tensors["output_norm.weight"].data.dtype == "float32"
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
@@ -65,19 +78,6 @@ def test_a_quantized_folder_is_a_model_that_poise_asks(taught: Path, tmp_path: P
     answer = engine.answer([question], Sampling(8), "it", lambda question, answer: None)[0]
     assert answer.stopped
     assert len(engine.identity["sha256"]) == 64
-
-
-@pytest.mark.skipif(not installed("gguf"), reason="gguf is not installed")
-@pytest.mark.parametrize("kind", BITS)
-def test_weights_take_the_bits_that_the_kind_says(taught: Path, tmp_path: Path, kind: str) -> None:
-    from gguf import GGUFReader
-
-    quantize(taught, kind, tmp_path / "out")
-    tensors = {tensor.name: tensor for tensor in GGUFReader(tmp_path / "out" / f"run-{kind[5:]}.gguf").tensors}
-    inside = tensors["blk.0.ffn_up.weight"]
-    assert 8 * inside.n_bytes / inside.n_elements == BITS[kind]
-    assert 8 * tensors["token_embd.weight"].n_bytes / tensors["token_embd.weight"].n_elements == max(BITS[kind], 8.5)
-    assert tensors["output_norm.weight"].data.dtype == "float32"
 
 
 def test_the_command_says_what_was_seen_and_its_tolerance_decides_the_exit_code(taught: Path, tmp_path: Path) -> None:
@@ -142,6 +142,18 @@ def test_a_model_without_a_run_and_layers_that_no_group_divides_are_told(taught:
     assert made["perplexity_over"] == "the model's own answers"
     assert any("no run is known" in note for note in made["notes"])
     assert any(note.startswith("1 layers stay whole") for note in made["notes"])  # the one from 80
+
+
+def test_gptq_takes_the_largest_group_that_divides_every_row_and_needs_rows_to_look_at(families: Any) -> None:
+    wide = {"hidden_size": 128, "head_dim": 32}
+    groups = {size: group_of(families.make("llama", 16, **wide, intermediate_size=size), "gptq") for size in (256, 192)}
+    assert groups == {256: 128, 192: 64}
+    with pytest.raises(
+        ModelError, match=r"needs rows that 32 divides, and model\.layers\.0\.mlp\.down_proj has others"
+    ):
+        group_of(families.make("llama", 16, **wide, intermediate_size=80), "gptq")
+    with pytest.raises(ModelError, match="none can be read"):
+        refuse_uncalibrated("gptq", [])
 
 
 def test_rows_are_read_as_the_better_answer_in_the_main_template() -> None:

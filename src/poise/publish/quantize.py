@@ -120,6 +120,8 @@ class _Work:
         """Write the export into `staging` and rehearse it."""
         calibration = quantizers.CALIBRATION_ROWS if self.to == "gptq" else 0
         material = material_of(run, Renderer(self.prepared), self.notes, calibration)
+        if not self.is_gguf:
+            quantizers.refuse_uncalibrated(self.to, material.calibration)
         on_cpu = self.hardware.device.type == "cpu"
         model = self._load(self.folder, torch.float32 if on_cpu else "auto")  # near ties are no matter of rounding
         stops = self._stop_ids(model)
@@ -158,11 +160,13 @@ class _Work:
 
     def _folder(self, model: Any, stops: tuple[int, ...], staging: Path, material: Material) -> Side:
         """Write a folder and open it as those who get it will."""
-        odd = quantizers.odd_layers(model, self.to)
+        group = quantizers.group_of(model, self.to)
+        odd = quantizers.odd_layers(model, group)
         if odd:
             self.notes.append(f"{len(odd)} layers stay whole: no group of weights divides their rows")
         model.to("meta")  # two models need not fit
-        quantizers.write_quantized(self.folder, staging, self.to, self.hardware.device, odd, material.calibration)
+        device = self.hardware.device
+        quantizers.write_quantized(self.folder, staging, self.to, device, group, odd, material.calibration)
         self.tokenizer.save_pretrained(staging)
         settings = copy.deepcopy(model.generation_config)
         settings.eos_token_id = list(stops)

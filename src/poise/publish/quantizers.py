@@ -8,7 +8,6 @@ gptq   16 levels, chosen so that layers compute the same on rows the run trained
        al. 2022, arXiv:2210.17323)
 """
 
-import re
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,10 +19,11 @@ from poise.errors import ModelError
 from poise.models.open import open_causal_lm
 from poise.publish.material import Text
 
-GROUP = 32
-"""Weights of int4 that share a scale."""
+GROUPS = {"int8": 1, "int4": 32, "nf4": 64}
+"""Weights that share a scale, or 1 where a row does."""
+GPTQ_GROUPS = (128, 64, 32)
+"""The largest that divides every row is taken: what reads the folder allows no exceptions."""
 CALIBRATION_ROWS = 256
-GPTQ_GROUP = 128
 KINDS = ("int8", "int4", "nf4", "gptq")
 PACKAGES = {"int8": ["torchao"], "int4": ["torchao"], "nf4": ["bitsandbytes"], "gptq": ["gptqmodel", "optimum"]}
 
@@ -46,11 +46,12 @@ def refuse_unmakeable(kind: str, device: str) -> None:
 
 
 def write_quantized(
-    model: Path, out: Path, kind: str, device: torch.device, odd: Sequence[str], calibration: Sequence[Text]
-) -> None:
-    """Quantize a model folder into `out`; `odd` are layers whose rows no group divides, which stay whole."""
+    model: Path, out: Path, kind: str, device: torch.device, group: int, odd: Sequence[str],
+    calibration: Sequence[Text],
+) -> None:  # fmt: skip
+    """Quantize a model folder into `out`; `odd` are layers whose rows the group does not divide, which stay whole."""
     if kind == "gptq":
-        _write_gptq(model, out, odd, calibration)
+        _write_gptq(model, out, group, calibration)
         return
     quantized = open_causal_lm(
         str(model), quantization_config=CONFIGS[kind](list(odd)), dtype="auto", device_map={"": device}
@@ -58,15 +59,36 @@ def write_quantized(
     quantized.save_pretrained(str(out))
 
 
-def odd_layers(model: Any, kind: str) -> list[str]:
-    """Name the linear layers whose rows the quantization's groups do not divide; the head is never quantized."""
-    group = {"int8": 1, "int4": GROUP, "nf4": 64, "gptq": GPTQ_GROUP}[kind]
+def group_of(model: Any, kind: str) -> int:
+    """Return how many weights share a scale; ModelError where GPTQ has no group for the rows of this model."""
+    if kind != "gptq":
+        return GROUPS[kind]
+    group = next((group for group in GPTQ_GROUPS if not odd_layers(model, group)), None)
+    if group is None:
+        raise ModelError(
+            f"gptq needs rows that {GPTQ_GROUPS[-1]} divides, and {odd_layers(model, GPTQ_GROUPS[-1])[0]} has others\n"
+            "    to do:  --to int8, nf4 or gguf-q4_0"
+        )
+    return group
+
+
+def odd_layers(model: Any, group: int) -> list[str]:
+    """Name the linear layers whose rows a group does not divide; the head is never quantized."""
     head = model.get_output_embeddings()
     return [
         name
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not head and module.in_features % group
     ]
+
+
+def refuse_uncalibrated(kind: str, calibration: Sequence[Text]) -> None:
+    """Refuse a quantization that must look at rows where there are none."""
+    if kind == "gptq" and not calibration:
+        raise ModelError(
+            "gptq is calibrated on rows that the run trained on, and none can be read\n"
+            "    to do:  name the run with --run, and keep its data where the recipe says"
+        )
 
 
 def _int8(odd: list[str]) -> Any:
@@ -81,7 +103,7 @@ def _int4(odd: list[str]) -> Any:
     from transformers import TorchAoConfig
 
     four_bits = torch.int4  # pyright: ignore[reportAttributeAccessIssue] - torch declares it elsewhere
-    levels = IntxWeightOnlyConfig(weight_dtype=four_bits, granularity=PerGroup(GROUP))
+    levels = IntxWeightOnlyConfig(weight_dtype=four_bits, granularity=PerGroup(GROUPS["int4"]))
     return TorchAoConfig(levels, modules_to_not_convert=["lm_head", *odd])
 
 
@@ -100,16 +122,9 @@ def _nf4(odd: list[str]) -> Any:
 CONFIGS: dict[str, Callable[[list[str]], Any]] = {"int8": _int8, "int4": _int4, "nf4": _nf4}
 
 
-def _write_gptq(model: Path, out: Path, odd: Sequence[str], calibration: Sequence[Text]) -> None:
+def _write_gptq(model: Path, out: Path, group: int, calibration: Sequence[Text]) -> None:
     from gptqmodel import GPTQModel, QuantizeConfig  # pyright: ignore[reportMissingImports]
 
-    if not calibration:
-        raise ModelError(
-            "gptq is calibrated on rows that the run trained on, and none can be read\n"
-            "    to do:  name the run with --run, and keep its data where the recipe says"
-        )
-    whole = {f"-:{re.escape(name)}$": {} for name in odd}  # gptqmodel's way to leave layers out
-    settings: Any = QuantizeConfig(bits=4, group_size=GPTQ_GROUP, dynamic=whole or None)
-    quantizer: Any = GPTQModel.load(str(model), settings)
+    quantizer: Any = GPTQModel.load(str(model), QuantizeConfig(bits=4, group_size=group))
     quantizer.quantize([{"input_ids": text.ids, "attention_mask": [1] * len(text.ids)} for text in calibration])
     quantizer.save(str(out))
