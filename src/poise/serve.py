@@ -106,8 +106,9 @@ def _check_folder(folder: Path, named: Path) -> None:
             raise ModelError(f"{named} is an adapter\n    to do:  poise merge {named}, and serve the merged folder")
         raise ModelError(f"{named} holds no model\n    to do:  name a run, a model's folder or a .gguf")
     from poise.batch.tokens import prepare_tokenizer
-    from poise.models.open import open_tokenizer
+    from poise.models.open import check_model, open_tokenizer
 
+    check_model(str(folder))  # the server opens it by itself
     tokenizer = open_tokenizer(str(folder))
     if not tokenizer.chat_template:
         raise ModelError(

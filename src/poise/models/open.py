@@ -47,16 +47,22 @@ def open_causal_lm(name: str, revision: str = "main", **options: Any) -> Any:
     """Return a causal language model; `options` are transformers' own, as dtype and quantization_config."""
     from transformers import AutoModelForCausalLM
 
-    folder = _with_weights(_settings(name, revision), name, revision)
-    if (folder / ADAPTER_CONFIG).exists():
-        raise ModelError(f"{name} is an adapter, and a base is wanted here\n    to do:  poise merge {name} first")
-    config = _config(folder)
-    check_size(config.to_dict(), check_weights(folder), folder / CONFIG)
+    folder, config = check_model(name, revision)
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(folder), config=config, trust_remote_code=False, use_safetensors=True, **options
     )
     _named(model.config, name)
     return _named(model, name)
+
+
+def check_model(name: str, revision: str = "main") -> tuple[Path, Any]:
+    """Look at a whole model's files without loading it; returns its folder and its configuration."""
+    folder = _with_weights(_settings(name, revision), name, revision)
+    if (folder / ADAPTER_CONFIG).exists():
+        raise ModelError(f"{name} is an adapter, and a base is wanted here\n    to do:  poise merge {name} first")
+    config = _config(folder)
+    check_size(config.to_dict(), check_weights(folder), folder / CONFIG)
+    return folder, config
 
 
 def empty_causal_lm(config: Any) -> Any:
