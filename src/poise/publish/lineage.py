@@ -34,7 +34,7 @@ class Lineage:
     curations: dict[str, Path] = field(default_factory=dict[str, Path])
     """Curated datasets that they read, by the name under which a run counts their rows."""
     made: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    """What merging and quantizing found, by the file that holds it."""
+    """What merging and quantizing found, by the file that holds it, the earliest first."""
     command: str = ""
     """The one command that makes all of it, where there is one."""
     pipeline: Path | None = None
@@ -101,7 +101,7 @@ def _made(folder: Path) -> tuple[list[Path], dict[str, dict[str, Any]]]:
         if not isinstance(before, str) or not Path(before).is_dir():
             break
         folders.append(Path(before))
-    return folders, made
+    return folders, dict(reversed(made.items()))
 
 
 def _runs_before(run: Path) -> list[Path]:

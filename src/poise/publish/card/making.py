@@ -1,6 +1,7 @@
 """The card's account of the making: data with licences, every training, merging and quantizing, commands and hashes."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
@@ -51,13 +52,12 @@ def _trained(stage: Stage) -> dict[str, str]:
     manifest, data, model = stage.manifest, _part(stage, "data"), _part(stage, "model")
     speeds = [value for _, value in stage.series("tokens_per_second")]
     memory = [value for _, value in stage.series("peak_memory_bytes")]
-    rates = [value for _, value in stage.series("learning_rate")]
     facts: dict[str, Any] = {
         "starts from": path_end(str(model.get("name"))) if model.get("name") else None,
         "weights trained": f"{count(model.get('trainable_parameters'))} of {count(model.get('parameters'))}"
         + (f" ({model['tuning']})" if model.get("tuning") else "") if model.get("parameters") else None,
         "objective": _objective(manifest.get("objective")),
-        "learning rate, the highest": f"{max(rates):.3g}" if rates else None,
+        "learning rate": _setting(stage.recipe, "learning_rate"),
         "rows": count(data.get("rows")) if is_number(data.get("rows")) else None,
         "tokens, of which trained on": f"{count(data.get('tokens'))}, {count(data.get('trained_tokens'))}"
         if is_number(data.get("tokens")) else None,
@@ -71,6 +71,12 @@ def _trained(stage: Stage) -> dict[str, str]:
         "energy": None,
     }  # fmt: skip
     return {name: NOT_MEASURED if value is None else str(value) for name, value in facts.items()}
+
+
+def _setting(recipe: str, key: str) -> str | None:
+    """Read a number of a resolved recipe."""
+    found = re.search(rf"^{key}: (\S+)", recipe, re.MULTILINE)
+    return found[1] if found else None
 
 
 def _objective(settings: Any) -> str | None:
@@ -91,10 +97,15 @@ def made(made: dict[str, dict[str, Any]]) -> Iterable[str]:
     """Write what merging and quantizing found."""
     for name, found in made.items():
         yield f"## {verb(name).capitalize()}"
-        plain = {
-            key: value for key, value in found.items() if isinstance(value, str | int | float) and key != "created"
-        }
-        yield table(("found", ""), ((key.replace("_", " "), path_end(str(value))) for key, value in plain.items()))
+        told = {key.replace("_", " "): _found(value) for key, value in found.items() if key != "created"}
+        yield table(("found", ""), ((name, value) for name, value in told.items() if value))
+
+
+def _found(value: Any) -> str:
+    """Write a plain value, or what was before and after; nothing for all else."""
+    if isinstance(value, list) and len(value) == 2 and all(map(is_number, value)):
+        return f"{value[0]:.6g} → {value[1]:.6g}"
+    return path_end(str(value)) if isinstance(value, str | int | float) else ""
 
 
 def again(lineage: Lineage) -> str:
@@ -111,7 +122,8 @@ def again(lineage: Lineage) -> str:
         hashes += [(f"{stage.name}: rows", _part(stage, "data").get("sha256") or NOT_MEASURED),
                    (f"{stage.name}: weights at the start", _part(stage, "model").get("weights_sha256") or NOT_MEASURED),
                    (f"{stage.name}: recipe", _sha256(stage.recipe))]  # fmt: skip
-    hashes += [(path.name, file_sha256(path)) for path in sorted(lineage.model.glob("*.safetensors"))]
+    weights = [path for ending in ("safetensors", "gguf") for path in sorted(lineage.model.glob(f"*.{ending}"))]
+    hashes += [(path.name, file_sha256(path)) for path in weights]
     return "\n\n".join([block("\n".join(commands), "bash"), table(("", "version or SHA-256"), hashes)])
 
 
