@@ -96,6 +96,29 @@ def test_each_voter_votes_on_everything_and_a_restart_goes_on(tmp_path: Path) ->
     assert len({(vote.voter, vote.battle.id) for vote in votes}) == 8
 
 
+def test_a_vote_counts_for_the_answer_that_was_seen_whatever_the_seed(tmp_path: Path) -> None:
+    answers = str(made.write_answers(tmp_path / "answers", map(made.answers_of, range(12))))
+    for voter, seed in (("ada", 0), ("ben", 1)):
+        session, store = made.make_session(tmp_path, answers, voter=voter, seed=seed)
+        while (current := session.current()) is not None:
+            shown = session.show(current.id)
+            assert session.vote(current.id, "left" if " are " in shown.left else "right")
+        store.close()
+    votes = read_votes(tmp_path)
+    assert [vote.winner for vote in votes] == [made.GOOD] * 24
+    assert all(" are " in vote.answer_of(made.GOOD).text for vote in votes)
+
+
+def test_answers_that_have_changed_since_they_were_voted_on_are_refused(tmp_path: Path) -> None:
+    answers = str(made.write_answers(tmp_path / "answers", [{"one": "1", "other": "2"}]))
+    session, store = made.make_session(tmp_path, answers)
+    session.vote(session.current().id, "left")
+    store.close()
+    made.write_answers(tmp_path / "answers", [{"one": "1", "other": "two"}])
+    with pytest.raises(RunError, match="holds votes on other answers"):
+        made.make_session(tmp_path, answers, voter="ben")
+
+
 def test_answers_are_named_by_their_file_and_chosen_by_a_label(tmp_path: Path) -> None:
     both = made.write_answers(tmp_path / "both", map(made.answers_of, range(2)))
     alone = made.write_answers(tmp_path / "alone", [{"mine": str(n)} for n in range(2)])

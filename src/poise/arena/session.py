@@ -10,6 +10,7 @@ from poise.arena.battles import Battle, battle
 from poise.arena.contestants import key_of
 from poise.arena.store import TYPED, Store, Verdict
 from poise.arena.writer import Writer
+from poise.errors import RunError
 from poise.evaluate.answer import Answer
 from poise.evaluate.questions import Question
 from poise.examples import Message
@@ -48,7 +49,10 @@ class Session:
         self._voted = store.voted(voter)
         self._whole_since: dict[str, float] = {}
         self.is_ended = False
-        for kept, _ in store.battles().values():
+        for kept, answers in store.battles().values():
+            if kept.id in self._battles:
+                self._battles[kept.id] = kept  # the sides that others saw, whatever the seed
+                self._refuse_other_answers(kept, answers)
             if kept.question.set == TYPED and {kept.left, kept.right} <= set(self.live):
                 self._bring(kept)
 
@@ -157,6 +161,15 @@ class Session:
         self._typed.append(typed.id)
         for label in (typed.left, typed.right):
             self._writers[label].answer_next(typed.question)
+
+    def _refuse_other_answers(self, kept: Battle, answers: tuple[Answer, Answer] | None) -> None:
+        now = self._answers(kept)
+        if answers is not None and now is not None and [each.text for each in now] != [each.text for each in answers]:
+            raise RunError(
+                f"{self._store.path} holds votes on other answers of {kept.left} and {kept.right} to the same prompt\n"
+                "    why:    a file of answers has changed, and votes on both would be mixed\n"
+                "    to do:  choose another --out"
+            )
 
     def _is_lost(self, id: str) -> bool:
         found = self._battles[id]
