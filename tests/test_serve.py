@@ -79,6 +79,9 @@ def test_what_would_not_stop_or_is_no_model_is_refused(model: Path, tmp_path: Pa
     (broken / "chat_template.jinja").unlink()
     with pytest.raises(ModelError, match="has no chat template"):
         plan_serving(broken, 8000, None)
+    (broken / "model.safetensors").rename(broken / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"its weights are in pytorch_model\.bin, which can run code"):
+        plan_serving(broken, 8000, None)
     (broken / "config.json").unlink()
     with pytest.raises(ModelError, match="holds no model"):
         plan_serving(broken, 8000, None)

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from poise.chat.chat import CONVERSATIONS, PREFERENCES, Room
+from poise.chat.chat import CONVERSATIONS, PREFERENCES, Room, chat
 from poise.chat.voice import Streaming
+from poise.errors import ModelError
 from poise.evaluate.answer import Sampling
 from poise.evaluate.engine import InProcess
 from poise.evaluate.questions import Question
@@ -122,6 +123,13 @@ def test_a_person_talks_with_two_models_and_trains_on_what_was_kept(place: Path)
 
 def room(engine: InProcess, out: Path, temperature: float = 0.0) -> Room:
     return Room([Streaming("it", engine)], out, Sampling(12, temperature))
+
+
+def test_a_gguf_is_talked_with_through_a_server(tmp_path: Path) -> None:
+    (tmp_path / "it-q8_0.gguf").touch()
+    for model in (tmp_path, tmp_path / "it-q8_0.gguf"):
+        with pytest.raises(ModelError, match=r"is for llama\.cpp(.|\n)*poise serve .*#it-q8_0"):
+            chat([str(model)], tmp_path, Sampling(8), None)
 
 
 def test_what_streams_is_what_the_engine_answers(engine: InProcess, tmp_path: Path) -> None:

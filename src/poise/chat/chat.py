@@ -14,7 +14,7 @@ from poise import progress
 from poise.chat.screen import show
 from poise.chat.talk import NotNow, Said, Talk
 from poise.chat.voice import Streaming, Voice, Whole
-from poise.errors import DataError
+from poise.errors import DataError, ModelError
 from poise.evaluate.answer import Sampling
 from poise.evaluate.engine import InProcess
 from poise.evaluate.generate import seed_of
@@ -153,5 +153,11 @@ def _open(model: str, out: Path, chat_template: str | None) -> Voice:
     from poise.answering import is_served, open_engine
 
     named = model if is_served(model) else str(model_folder(Path(model)))
+    file = next((path for path in (Path(named), *Path(named).glob("*.gguf")) if path.suffix == ".gguf"), None)
+    if file is not None and not is_served(model):
+        raise ModelError(
+            f"{file} is for llama.cpp\n"
+            f"    to do:  poise serve {model}, and meanwhile poise chat http://127.0.0.1:8000/v1#{file.stem}"
+        )
     engine = open_engine(named, out, chat_template=chat_template)
     return Streaming(model, engine) if isinstance(engine, InProcess) else Whole(engine.name, engine)
