@@ -1,9 +1,11 @@
 """A folder made to harm is refused before it is opened: fast, in little memory, and none of its code runs."""
 
 import importlib.util
+import re
 import shutil
 import sys
 import time
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -137,3 +139,12 @@ def test_the_files_of_a_model_are_opened_in_one_place() -> None:
     assert {text: found for text in opening if (found := callers(text))} == {}
     unsafe = ("pickle.load", "torch.load(", "yaml.load(", "shell=True", "trust_remote_code=True", "os.system(")
     assert {text: found for text in unsafe if (found := callers(text))} == {}
+    running = re.compile(r"(?<![\w.])(?:eval|exec|__import__)\(")
+    assert [path.name for path in source.rglob("*.py") if running.search(path.read_text())] == []
+
+
+def test_packages_are_no_older_than_those_without_known_holes() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    floors = dict(re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(project["dependencies"]), re.MULTILINE))
+    for package, least in (("torch", (2, 10)), ("transformers", (5, 3)), ("jinja2", (3, 1, 6))):
+        assert tuple(map(int, floors[package].split("."))) >= least

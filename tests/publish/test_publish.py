@@ -93,6 +93,16 @@ def test_the_command_sends_with_yes_and_public_is_said(run: Path, hub: Any) -> N
     assert not hub.repositories["me/mine"].private
 
 
+@pytest.mark.parametrize(("typed", "sent"), [("me/mine", True), ("y", False)])
+def test_on_a_terminal_what_is_public_is_sent_when_its_name_is_typed(
+    run: Path, hub: Any, typed: str, sent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
+    outcome = CliRunner().invoke(poise, ["publish", str(run), "--to", HUB, "--public"], input=f"{typed}\n")
+    assert outcome.exit_code == 0
+    assert bool(hub.repositories) is sent
+
+
 def test_a_repository_of_other_visibility_is_left_alone(run: Path, hub: Any) -> None:
     publish(run, HUB, ALWAYS, public=True)
     with pytest.raises(RunError, match="is public, and was to be private; nothing was sent"):
