@@ -232,12 +232,11 @@ def test_ctrl_c_does_not_wait_for_a_server_that_is_busy(tmp_path: Path) -> None:
     with judges.serving(habits) as url:
         words = [f"{url}#one", f"{url}#two", "--questions", questions, "--out", tmp_path / "votes"]
         with opened(*words) as arena:
-            while len(habits.bodies) < 4:  # the second attempt of both, after which each waits for seconds
+            while len(habits.bodies) < 4:  # of the six attempts of both; before each further one they wait for seconds
                 time.sleep(0.01)
-            begun = time.monotonic()
             arena.process.send_signal(signal.SIGINT)
             assert arena.wait() == 0, arena.told
-            assert time.monotonic() - begun < 10
+            assert len(habits.bodies) <= 6
             assert arena.process.stdout is not None
             assert "nobody has voted yet; the same command goes on" in arena.process.stdout.read()
 

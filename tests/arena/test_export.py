@@ -81,4 +81,6 @@ def test_a_prompt_stays_in_its_split_when_votes_are_added(tmp_path: Path) -> Non
 def test_votes_that_decide_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no vote makes a pair: 1 tie"):
         export([vote(0, None, "tie")], tmp_path, test=0.1, seed=0)
+    with pytest.raises(RunError, match=r"1 the better answer was cut off at the limit\n.*larger --max-new-tokens"):
+        export([vote(0, "a", a=Answer("a and", 1, False, None))], tmp_path, test=0.1, seed=0)
     assert list(tmp_path.iterdir()) == []

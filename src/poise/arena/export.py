@@ -16,6 +16,8 @@ from poise.curate.selection import split
 from poise.errors import RunError
 from poise.run import write_whole
 
+CUT_OFF = "the better answer was cut off at the limit"
+
 
 def export(votes: Sequence[Vote], out: Path, *, test: float, seed: int) -> dict[str, Any]:
     """Write `train.jsonl` and `test.jsonl`; returns how many pairs each has, and why votes made none.
@@ -33,7 +35,8 @@ def export(votes: Sequence[Vote], out: Path, *, test: float, seed: int) -> dict[
             pairs.append((key, pair))
     if not pairs:
         told = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        raise RunError(f"no vote makes a pair: {told}\n    to do:  vote on more prompts")
+        more = "answer anew with a larger --max-new-tokens" if left_out[CUT_OFF] else "vote on more prompts"
+        raise RunError(f"no vote makes a pair: {told}\n    to do:  {more}")
     keys = [key for key, _ in pairs]
     held = split(keys, keys, test, seed) if test and len(set(keys)) > 1 else [False] * len(keys)
     parts = {
@@ -83,7 +86,7 @@ def _pair(votes: Sequence[Vote]) -> dict[str, Any] | str:
     if not winner.text.strip() or not loser.text.strip():
         return "an empty answer"
     if not winner.stopped:
-        return "the better answer was cut off at the limit"
+        return CUT_OFF
     return {
         "prompt": [{"role": turn.role, "content": turn.content} for turn in asked.prompt],
         "chosen": [{"role": "assistant", "content": winner.text}],
