@@ -58,6 +58,13 @@ def test_llama_cpp_answers_as_transformers_does(run: Path, tmp_path: Path, kind:
     assert len({answer["before"] for answer in made["answers"]}) >= 10  # it says different things
 
 
+def test_a_base_without_a_template_continues_texts(tiny: Any, tmp_path: Path) -> None:
+    tiny.make_base(tmp_path / "base")
+    made = quantize(tmp_path / "base", "gguf-f16", tmp_path / "out", least_agreement=0.9)
+    assert made["prompts"] == made["same_templates"] == 4
+    assert made["rehearsed_by"].startswith("llama.cpp")
+
+
 @pytest.mark.parametrize(
     "name",
     ["llama", "llama with scaled positions", "llama with linear positions", "mistral", "qwen2", "qwen3", "gemma",

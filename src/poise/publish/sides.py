@@ -129,6 +129,8 @@ class InLlamaCpp:
         """Render with the template in the file and cut with llama.cpp's tokenizer."""
         if not question.prompt:
             return self._llama.tokenize(question.text.encode(), add_bos=True, special=True)  # where the file says so
+        if self._template is None:
+            return []
         messages = [{"role": message.role, "content": message.content} for message in question.prompt]
         try:
             text = self._template(messages=messages).prompt
@@ -173,14 +175,18 @@ def llama_cpp_is_installed() -> bool:
 
 
 def _template(llama: Any) -> Any:
-    """Return llama-cpp-python's own renderer of the template that the file holds."""
+    """Return llama-cpp-python's own renderer of the template that the file holds; None where it holds none."""
     from llama_cpp.llama_chat_format import Jinja2ChatFormatter  # pyright: ignore[reportMissingImports]
+
+    template = llama.metadata.get("tokenizer.chat_template")
+    if template is None:
+        return None
 
     def text(index: int) -> str:
         return llama._model.token_get_text(index) if index >= 0 else ""
 
     return Jinja2ChatFormatter(
-        template=llama.metadata["tokenizer.chat_template"],
+        template=template,
         eos_token=text(llama.token_eos()),
         bos_token=text(llama.token_bos()),
     )
