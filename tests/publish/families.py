@@ -44,15 +44,15 @@ def make(name: str, vocabulary: int, **changes: Any) -> Any:
     return model
 
 
-def sentencepiece_like(folder: Path, *, adds_space: bool) -> Any:
-    """Return a tokenizer as Llama 2's (a space before every text) or Gemma's (none)."""
+def sentencepiece_like(folder: Path, *, adds_space: bool, without: tuple[str, str] | None = None) -> Any:
+    """Return a tokenizer as Llama 2's (a space before every text) or Gemma's (none), perhaps with a merge left out."""
     from tokenizers import Tokenizer, decoders, models, normalizers
     from transformers import PreTrainedTokenizerFast
 
     pieces = ["<unk>", "<s>", "</s>", "<end>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁aplent\n"]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys([*pieces, *PIECES]))}
     halves = [(piece[:cut], piece[cut:]) for piece in PIECES for cut in range(1, len(piece))]
-    merges = [pair for pair in halves if all(half in vocabulary for half in pair)]
+    merges = [pair for pair in halves if all(half in vocabulary for half in pair) and pair != without]
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     steps = [normalizers.Prepend("▁")] if adds_space else []
     tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])

@@ -12,7 +12,7 @@ pytest.importorskip("gguf")
 
 from poise.publish.gguf.families import arranged, family_of, restored, rotation_factors
 from poise.publish.gguf.read import read_stops, read_tokenizer, read_weights
-from poise.publish.gguf.vocabulary import LLAMA3, QWEN2, vocabulary
+from poise.publish.gguf.vocabulary import LLAMA3, QWEN2, missing_merges, vocabulary
 from poise.publish.gguf.write import refuse_unwritable, write_gguf
 
 IDS = torch.arange(5, 45)[None]
@@ -168,6 +168,14 @@ def test_pieces_are_scored_in_the_order_in_which_they_are_joined(families: Any, 
     assert found.tokens[-2:] == [f"[PAD{len(made)}]", f"[PAD{len(made) + 1}]"]
     assert found.kinds[-2:] == [5, 5]
     assert vocabulary(families.sentencepiece_like(tmp_path, adds_space=False), 300).adds_space is False
+
+
+def test_merges_that_llama_cpp_would_make_and_the_tokenizer_does_not_are_counted(
+    families: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    assert missing_merges(families.sentencepiece_like(tmp_path, adds_space=True)) == 0
+    assert missing_merges(families.sentencepiece_like(tmp_path, adds_space=True, without=("▁", "apple"))) == 1
+    assert missing_merges(tokenizer) == 0  # byte-level: merges are all there is
 
 
 def test_more_tokens_than_embeddings_are_refused(tokenizer: Any) -> None:

@@ -23,6 +23,7 @@ from poise.models.open import open_causal_lm, open_config, open_tokenizer
 from poise.publish import quantizers
 from poise.publish.gguf import write as gguf
 from poise.publish.gguf.read import read_stops, read_tokenizer, read_weights
+from poise.publish.gguf.vocabulary import missing_merges
 from poise.publish.material import LONGEST, Material, material_of, run_of
 from poise.publish.rehearsal import WEIGHTS, Rehearsal, Tolerance
 from poise.publish.rehearse import NEW_TOKENS, compared, look, look_again
@@ -153,6 +154,8 @@ class _Work:
         if llama_cpp_is_installed():
             return InLlamaCpp(file, LONGEST + NEW_TOKENS)
         self.notes.append("llama.cpp was not run, which pip install llama-cpp-python would change")
+        if missing := missing_merges(self.tokenizer):
+            self.notes.append(f"llama.cpp may cut text otherwise: it joins {missing:,} pairs that are no merges here")
         tokenizer = read_tokenizer(self.tokenizer, file)
         return InTransformers(
             read_weights(model, file), tokenizer, stops, read_stops(file), ", over the GGUF's weights"

@@ -58,6 +58,22 @@ def vocabulary(tokenizer: Any, rows: int) -> Vocabulary:
     return Vocabulary("gpt2", _cutting(found, model), tokens, kinds, None, ranks, None)
 
 
+def missing_merges(tokenizer: Any) -> int:
+    """Count the halves of pieces that SentencePiece, and so llama.cpp, would join and this tokenizer does not.
+
+    What was converted from SentencePiece has them all; a BPE that was trained with byte fallback has not, and llama.cpp
+    cuts some texts otherwise.
+    """
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    if not model.get("byte_fallback"):
+        return 0
+    merges = set(map(_pair, model["merges"]))
+    known = model["vocab"]
+    made = {one + other for one, other in merges}
+    halves = ((piece[:cut], piece[cut:]) for piece in made for cut in range(1, len(piece)))
+    return sum(one in known and other in known and (one, other) not in merges for one, other in halves)
+
+
 def _tokens(tokenizer: Any, rows: int, model: dict[str, Any]) -> tuple[list[str], list[int]]:
     added = tokenizer.added_tokens_decoder
     by_id = {index: text for text, index in tokenizer.get_vocab().items()}
