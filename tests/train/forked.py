@@ -37,7 +37,8 @@ class Forks:
         library = folder / "faults.so"
         made = subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(FAULTS), "-ldl"], check=False)
         self.has_faults = made.returncode == 0
-        quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+                 "MALLOC_ARENA_MAX": "1"}  # fmt: skip
         preload = {"LD_PRELOAD": str(library), "FAULTS": str(library)} if self.has_faults else {}
         self._server = subprocess.Popen(
             [sys.executable, __file__, str(base)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -184,6 +185,8 @@ def _be_a_run(request: dict[str, Any]) -> None:
 
         if request.get("bare", True):
             _without_report()
+        if "space" in request:
+            _limit_space(**request["space"])
         with stopping_at_once():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             poise.cli.main()
@@ -201,6 +204,35 @@ def _be_a_run(request: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def _limit_space(room: int, told: str) -> None:
+    """Let the address space grow by `room` bytes once training has begun, 0 for all, and write how much it did."""
+    import resource
+
+    from transformers import Trainer, TrainerCallback
+
+    def status(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+    class Limit(TrainerCallback):
+        before = 0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.before = status("VmSize")
+            if room:
+                resource.setrlimit(resource.RLIMIT_AS, (self.before + room,) * 2)
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            Path(told).write_text(str(status("VmPeak") - self.before))
+
+    made = Trainer.__init__
+
+    def with_limit(self: Trainer, *args: Any, callbacks: Any = (), **kwargs: Any) -> None:
+        made(self, *args, callbacks=[*callbacks, Limit()], **kwargs)
+
+    Trainer.__init__ = with_limit
 
 
 def _without_report() -> None:

@@ -1,8 +1,5 @@
 """Memory that runs out in the middle of a run, and activation checkpointing, which needs less of it."""
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,38 +10,8 @@ import torch
 
 from poise.batch.row import Row, Segment
 from poise.errors import ResourceError
-from poise.train.memory import NoRoomError, fitting, is_out_of_memory, room_for
-
-WORKER = """
-import json, resource, sys
-import transformers
-from poise.recipe import load_recipe
 from poise.run import Run
-from poise.train.train import train
-
-def status(name):
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-
-class Limit(transformers.TrainerCallback):
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.before = status("VmSize")
-        if room:
-            resource.setrlimit(resource.RLIMIT_AS, (self.before + room,) * 2)
-
-verb, room, *overrides = json.loads(sys.argv[1])
-limit = Limit()
-added = transformers.Trainer.__init__
-def with_limit(self, *args, callbacks=(), **kwargs):
-    added(self, *args, callbacks=[*callbacks, limit], **kwargs)
-transformers.Trainer.__init__ = with_limit
-recipe = load_recipe(verb, None, overrides)
-run = Run(__import__("pathlib").Path(recipe.training["output_dir"]))
-train(recipe, run)
-print(json.dumps({"grown": status("VmPeak") - limit.before, "notes": run.manifest["notes"],
-                  "peak": run.metrics()[-1]["peak_memory_bytes"]}))
-"""
-"""Train in a process of its own, its address space limited to `room` bytes more than it has when training begins."""
+from poise.train.memory import NoRoomError, fitting, is_out_of_memory, room_for
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +20,24 @@ def wide(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_base(tmp_path_factory.mktemp("wide"), intermediate_size=1024, num_hidden_layers=3)
 
 
-def in_a_process(tiny: Any, verb: str, room: int, **values: Any) -> dict[str, Any]:
-    environment = {**os.environ, "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "CI": "1"}
-    told = json.dumps([verb, room, *tiny.settings(**values)])
-    done = subprocess.run([sys.executable, "-c", WORKER, told], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {**json.loads(done.stdout.strip().splitlines()[-1]), "stderr": done.stderr}
+def in_a_process(tiny: Any, forks: Any, room: int, **values: Any) -> dict[str, Any]:
+    """Train in a process of its own, whose address space may grow by `room` bytes from when training begins."""
+    folder = Path(values["output_dir"])
+    log, told = folder.with_suffix(".log"), folder.with_suffix(".grown")
+    space = {"room": room, "told": str(told)}
+    assert forks.run("sft", tiny.settings(**values), log=log, space=space) == 0, log.read_text()[-3000:]
+    run = Run(folder)
+    return {
+        "grown": int(told.read_text()),
+        "notes": run.manifest["notes"],
+        "peak": run.metrics()[-1]["peak_memory_bytes"],
+        "stderr": log.read_text(),
+    }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited and read as Linux does")
 def test_a_run_that_runs_out_of_memory_ends_as_with_the_smaller_budget(
-    tiny: Any, wide: Path, tmp_path: Path, weights: Any
+    tiny: Any, forks: Any, wide: Path, tmp_path: Path, weights: Any
 ) -> None:
     """A real limit, half-way between what the two budgets take; dropout shows that random numbers are drawn anew.
 
@@ -73,12 +47,12 @@ def test_a_run_that_runs_out_of_memory_ends_as_with_the_smaller_budget(
     keys = {"model_name_or_path": wide, "dataset_name": data, "per_device_train_batch_size": 32,
             "max_steps": 2, "learning_rate": 1e-3, "use_peft": True, "lora_dropout": 0.3}  # fmt: skip
     both = {
-        tokens: in_a_process(tiny, "sft", 0, **keys, tokens_per_micro_batch=tokens, output_dir=tmp_path / f"{tokens}")
+        tokens: in_a_process(tiny, forks, 0, **keys, tokens_per_micro_batch=tokens, output_dir=tmp_path / f"{tokens}")
         for tokens in (4096, 1456)
     }
     room = (both[4096]["grown"] + both[1456]["grown"]) // 2
     assert both[4096]["grown"] - both[1456]["grown"] > 50 * 2**20
-    limited = in_a_process(tiny, "sft", room, **keys, tokens_per_micro_batch=4096, output_dir=tmp_path / "limited")
+    limited = in_a_process(tiny, forks, room, **keys, tokens_per_micro_batch=4096, output_dir=tmp_path / "limited")
     (note,) = [line for line in limited["notes"] if line.startswith("memory ran out")]
     assert f"note: {note}" in limited["stderr"]
     assert limited["stderr"].count("memory ran out") == 1
@@ -283,13 +257,15 @@ def test_recomputing_activations_changes_no_gradient(
 
 
 @pytest.mark.parametrize("tuning", ["full", "LoRA"])
-def test_recomputing_activations_takes_less_memory(tuning: str, tiny: Any, wide: Path, tmp_path: Path) -> None:
+def test_recomputing_activations_takes_less_memory(
+    tuning: str, tiny: Any, forks: Any, wide: Path, tmp_path: Path
+) -> None:
     """Three layers of 64 wide with 1,024 in the middle: kept, each token and layer holds about 20 KiB."""
     data = tiny.write_rows(tmp_path / "rows.jsonl", [tiny.conversation(" ".join(tiny.WORDS * 4), "moon")] * 64)
     keys = {"model_name_or_path": wide, "dataset_name": data, "per_device_train_batch_size": 64,
             "tokens_per_micro_batch": 8192, "max_steps": 1, "use_peft": tuning == "LoRA"}  # fmt: skip
     kept, recomputed = (
-        in_a_process(tiny, "sft", 0, **keys, activation_checkpointing=on, output_dir=tmp_path / f"{on}")["peak"]
+        in_a_process(tiny, forks, 0, **keys, activation_checkpointing=on, output_dir=tmp_path / f"{on}")["peak"]
         for on in (False, True)
     )
     assert kept - recomputed > 50 * 2**20

@@ -4,6 +4,9 @@ An answer that never ends is the commonest silent failure of fine-tuning, so thr
 trained on a task small enough to be learned, and nothing of poise takes part in the generation.
 """
 
+import functools
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,10 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from poise.recipe import load_recipe
+from poise.run import Run
+from poise.train.train import train
 
 TOKENIZERS: dict[str, dict[str, Any]] = {
     "eos is not the template's end of turn": {"eos": "<|endoftext|>", "pad": "<|pad|>"},
@@ -20,28 +27,41 @@ TOKENIZERS: dict[str, dict[str, Any]] = {
 LEARNED = {"learning_rate": 7e-3, "per_device_train_batch_size": 32, "max_steps": 450, "logging_steps": 150}
 
 
+@pytest.fixture(scope="module")
+def taught(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the folder of a model that has learned the task, trained when it is first asked for."""
+
+    @functools.cache
+    def teach(case: str) -> Path:
+        folder = tmp_path_factory.mktemp("taught")
+        base = tiny.make_base(folder / "base", **TOKENIZERS[case])
+        data = tiny.write_rows(folder / "rows.jsonl", tiny.copy_rows())
+        keys = {"model_name_or_path": base, "dataset_name": data, "output_dir": folder / "run"}
+        train(load_recipe("sft", None, tiny.settings(**keys, **LEARNED)), Run(folder / "run"))
+        return folder / "run" / "model"
+
+    return teach
+
+
 @pytest.mark.parametrize("case", TOKENIZERS)
-def test_a_trained_model_stops_by_itself_when_reloaded(case: str, tiny: Any, tmp_path: Path, train_run: Any) -> None:
-    base = tiny.make_base(tmp_path / "base", **TOKENIZERS[case])
-    run = train_run("sft", tiny.copy_rows(), model_name_or_path=base, **LEARNED)
-    model = AutoModelForCausalLM.from_pretrained(run.path / "model")
-    assert_stops_and_repeats(model, run.path / "model", tiny)
+def test_a_trained_model_stops_by_itself_when_reloaded(case: str, tiny: Any, taught: Callable[[str], Path]) -> None:
+    model = AutoModelForCausalLM.from_pretrained(taught(case))
+    assert_stops_and_repeats(model, taught(case), tiny)
 
 
 def test_an_adapter_stops_with_the_generation_settings_saved_beside_it(
-    tiny: Any, tmp_path: Path, train_run: Any
+    tiny: Any, taught: Callable[[str], Path], tmp_path: Path, train_run: Any
 ) -> None:
     """Peft takes the settings of the base, which knows no stop token here; the adapter's own must be enough."""
-    base = tiny.make_base(tmp_path / "base")
-    before = train_run("sft", tiny.copy_rows(), "before", model_name_or_path=base, **LEARNED)
+    before = shutil.copytree(taught("eos is not the template's end of turn"), tmp_path / "before")
     lora = {"use_peft": True, "lora_r": 16, "lora_dropout": 0, "lora_target_modules": "all-linear"}
     run = train_run(
-        "sft", tiny.copy_rows(), model_name_or_path=before.path / "model", **LEARNED | {"max_steps": 150}, **lora,
+        "sft", tiny.copy_rows(), model_name_or_path=before, **LEARNED | {"max_steps": 150}, **lora,
         chat_template="zephyr",
     )  # fmt: skip
-    forgetful = AutoModelForCausalLM.from_pretrained(before.path / "model")
+    forgetful = AutoModelForCausalLM.from_pretrained(before)
     forgetful.generation_config.eos_token_id = forgetful.config.eos_token_id = None
-    forgetful.save_pretrained(before.path / "model")
+    forgetful.save_pretrained(before)
     model = AutoPeftModelForCausalLM.from_pretrained(run.path / "model")
     assert model.generation_config.eos_token_id is None
     model.generation_config = GenerationConfig.from_pretrained(run.path / "model")
