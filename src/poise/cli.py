@@ -253,7 +253,7 @@ def merge(run: Path, out: Path | None, dtype: Any, tolerance: float | None, over
 @click.option("--title", help="What the model is called; the target's name by default.")
 @click.option("--licence", help="That of this model; its base's by default, where that is known.")
 @click.option("--base", metavar="OWNER/NAME", help="What an adapter's base is called on the Hub.")
-@click.option("--answers", default=6, show_default=True, help="Questions that the card shows with their answers.")
+@click.option("--answers", type=int, help="Questions in the card, rows of the data too; 6 that are none by default.")
 @click.option(
     "--evaluation",
     "evaluations",

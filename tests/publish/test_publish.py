@@ -220,6 +220,24 @@ def test_pickles_and_rows_in_the_folder_stop_it(run: Path, hub: Any, name: str, 
     assert hub.received == []
 
 
+def test_a_link_out_of_the_folder_is_not_followed(run: Path, hub: Any, tmp_path: Path) -> None:
+    (tmp_path / "diary").write_text("mine alone")
+    (run / "model" / "LICENSE").symlink_to(tmp_path / "diary")
+    with pytest.raises(ModelError, match="it is a link out of its folder"):
+        publish(run, HUB, ALWAYS)
+    assert hub.received == []
+
+
+def test_questions_that_are_rows_of_the_data_stay_here_unless_asked_for(run: Path, hub: Any) -> None:
+    lines = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    (run / "samples.jsonl").write_text("".join(json.dumps({**line, "set": "sample"}) + "\n" for line in lines))
+    publish(run, HUB, ALWAYS)
+    assert b"left out, for the questions are rows of the data" in main_of(hub)["README.md"]
+    assert not any(b"question 1" in body for body in hub.received)
+    publish(run, HUB, ALWAYS, answers=6)
+    assert b"question 1" in main_of(hub)["README.md"]
+
+
 def test_other_files_are_left_out_and_named(run: Path, hub: Any) -> None:
     (run / "model" / "notes.md").write_text("mine")
     (run / "model" / "modeling_evil.py").write_text("x = 1")

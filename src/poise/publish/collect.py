@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from poise.errors import ModelError
-from poise.models.files import ADAPTER_CONFIG, CONFIG, INDEX, PICKLES, check_settings, check_weights, weight_files
+from poise.models.files import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    INDEX,
+    PICKLES,
+    check_plain,
+    check_settings,
+    check_weights,
+    weight_files,
+)
 from poise.publish.card.about import About
 from poise.publish.card.sources import is_hub_id
 from poise.publish.card.write import card, without_paths
@@ -99,9 +108,11 @@ def _refuse_unwanted(folder: Path) -> None:
 
 def _as_they_lie(folder: Path, kind: Kind) -> Iterator[Planned]:
     names = [name for name in PLAIN if (folder / name).is_file()]
+    ggufs = sorted(folder.glob("*.gguf"))
+    for path in (*(folder / name for name in names), *ggufs):
+        check_plain(folder, path)
     for name in names:
         yield Planned.of_file(name, folder / name)
-    ggufs = sorted(folder.glob("*.gguf"))
     for path in ggufs:
         with path.open("rb") as opened:
             magic = opened.read(4)
@@ -125,6 +136,7 @@ def _vocabulary(lineage: Lineage) -> Iterator[Planned]:
         found = try_to_load_from_cache(lineage.base, VOCABULARY)
         path = Path(found) if isinstance(found, str) else path
     if path.is_file():
+        check_plain(path.parent, path)
         yield Planned.of_file(VOCABULARY, path)
 
 

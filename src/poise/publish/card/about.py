@@ -31,6 +31,8 @@ class About:
     usage: Usage
     answers: int
     """Questions shown with their answers."""
+    with_rows: bool = True
+    """Whether questions that are rows of the data are among them."""
 
 
 def gather(
@@ -42,6 +44,7 @@ def gather(
     evaluations: Sequence[Evaluation] = (),
     results: Sequence[dict[str, Any]] = (),
     answers: int = 6,
+    with_rows: bool = True,
 ) -> About:
     """Collect what is known of a model."""
     base = declared(lineage.base) if lineage.base else None
@@ -56,4 +59,5 @@ def gather(
         results=results,
         usage=usage_of(lineage.model),
         answers=answers,
+        with_rows=with_rows,
     )

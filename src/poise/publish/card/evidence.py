@@ -13,6 +13,8 @@ from poise.report.verdict import verdict
 from poise.report.wording import percent
 
 SHOWN_CHARACTERS = 1200
+OF_THE_DATA = "sample"
+"""The set of questions that a run has taken from its data."""
 UNKNOWN = ("Safety", "Bias", "Languages other than those of its data", "Truth of what it says", "Privacy of its data")
 
 
@@ -61,7 +63,10 @@ def answers(about: About) -> str:
     if not about.lineage.trainings or not about.answers:
         return f"Answers: {NOT_MEASURED if about.answers else 'left out'}."
     last = about.lineage.trainings[-1]
-    chosen = choose_answers(last.samples, last.labels)
+    samples = [sample for sample in last.samples if about.with_rows or sample.get("set") != OF_THE_DATA]
+    if last.samples and not samples:
+        return "Answers: left out, for the questions are rows of the data."
+    chosen = choose_answers(samples, last.labels)
     parts: list[str] = []
     for question in _picked(chosen, about.answers):
         asked = "\n".join(f"{role}: {text.whole or text.shown}" for role, text in question.prompt)

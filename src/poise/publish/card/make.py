@@ -45,6 +45,7 @@ def about_model(
     licence: str | None = None,
     evaluations: Sequence[Path] = (),
     answers: int = ANSWERS,
+    with_rows: bool = True,
 ) -> About:
     """Gather what a card tells; RunError where there is no model, or an evaluation cannot be read."""
     read = read_evaluations(evaluations)
@@ -54,5 +55,12 @@ def about_model(
     results = [result for result in results if Path(str(result["model"])).resolve() in its_own]
     name = title or path.resolve().name
     return gather(
-        lineage, title=name, called=called or name, licence=licence, evaluations=read, results=results, answers=answers
+        lineage,
+        title=name,
+        called=called or name,
+        licence=licence,
+        evaluations=read,
+        results=results,
+        answers=answers,
+        with_rows=with_rows,
     )
