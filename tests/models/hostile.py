@@ -83,6 +83,10 @@ def path_as_type(folder: Path, canary: Path) -> None:
     change(folder, "config.json", model_type="../../evil")
 
 
+def vocabulary_from_elsewhere(folder: Path, canary: Path) -> None:
+    change(folder, "tokenizer_config.json", vocab_file="/etc/passwd", merges_file="/root/.cache/not/here")
+
+
 def dunder(folder: Path, canary: Path) -> None:
     change(folder, "config.json", __class__="evil")
 
@@ -196,6 +200,6 @@ HARMS: dict[str, Harm] = {
         pickled, pickled_shard, pickle_as_safetensors, remote_code, remote_tokenizer, trusting, kernel, nested_kernel,
         experts_kernel, newline_in_type, path_as_type, dunder, traversal, absolute, linked_weights, linked_config, pipe,
         device, giant_header, beyond_the_file, twice_in_header, deep_json, many_layers, wide_embeddings, many_experts,
-        template_loops, template_memory, template_escape, adapter_pickled, adapter_importing, adapter_without_base,
+        vocabulary_from_elsewhere, template_loops, template_memory, template_escape, adapter_pickled, adapter_importing, adapter_without_base,
     )
 }  # fmt: skip

@@ -41,6 +41,19 @@ def check_keys(config: Mapping[str, Any], place: Path | str) -> None:
     _clean(config, place, "", [])
 
 
+def check_named_files(config: Mapping[str, Any], place: Path) -> None:
+    """Refuse settings that would have a file read from elsewhere on this machine, as a vocabulary that is then shown.
+
+    Configurations often hold paths of the machine that wrote them; those lead nowhere here.
+    """
+    for key, value in config.items():
+        named = cast("list[Any]", value) if isinstance(value, list) else [value]
+        for each in named if key.endswith(("_file", "_files")) else ():
+            path = place.parent / str(each)
+            if path.exists() and not path.resolve().is_relative_to(place.parent.resolve()):
+                raise refused(place, f"{key} names {str(each)[:100]!r}, a file outside of its folder")
+
+
 def clean_adapter(config: Mapping[str, Any], place: Path | str) -> dict[str, Any]:
     """Return an adapter's configuration without keys by which peft would import a module."""
     dropped: list[str] = []

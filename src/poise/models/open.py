@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from poise.errors import ModelError
-from poise.models.config import check_keys, check_size, clean, clean_adapter
+from poise.models.config import check_keys, check_named_files, check_size, clean, clean_adapter
 from poise.models.files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -139,7 +139,9 @@ def _settings(name: str, revision: str) -> Path:
     check_settings(folder)
     for file in (folder / each for each in (CONFIG, "tokenizer_config.json", "generation_config.json")):
         if file.is_file():
-            check_keys(read_json(file), file)
+            values = read_json(file)
+            check_keys(values, file)
+            check_named_files(values, file)
     return folder
 
 
