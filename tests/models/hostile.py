@@ -200,6 +200,7 @@ HARMS: dict[str, Harm] = {
         pickled, pickled_shard, pickle_as_safetensors, remote_code, remote_tokenizer, trusting, kernel, nested_kernel,
         experts_kernel, newline_in_type, path_as_type, dunder, traversal, absolute, linked_weights, linked_config, pipe,
         device, giant_header, beyond_the_file, twice_in_header, deep_json, many_layers, wide_embeddings, many_experts,
-        vocabulary_from_elsewhere, template_loops, template_memory, template_escape, adapter_pickled, adapter_importing, adapter_without_base,
+        vocabulary_from_elsewhere, template_loops, template_memory, template_escape, adapter_pickled,
+        adapter_importing, adapter_without_base,
     )
 }  # fmt: skip
