@@ -166,7 +166,7 @@ class Echo:
     def __init__(self) -> None:
         self.asked: list[tuple[str, float]] = []
 
-    def answer(self, questions: Any, sampling: Sampling, label: str, keep: Any) -> list[Answer]:
+    def answer(self, questions: Any, sampling: Sampling, label: str, keep: Any, hear: Any = None) -> list[Answer]:
         given = [Answer("/".join(m.content for m in each.prompt), 1, True, None) for each in questions]
         for question, each in zip(questions, given, strict=True):
             self.asked.append((question.id, sampling.temperature))
