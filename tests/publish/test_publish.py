@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from poise.cli import poise
-from poise.errors import ModelError, RecipeError, ResourceError, RunError
+from poise.errors import InterruptedRun, ModelError, RecipeError, ResourceError, RunError
 from poise.publish.publish import publish
 from poise.publish.target import read_target
 
@@ -315,7 +315,9 @@ def test_quantized_files_need_a_rehearsal_that_is_still_true(run: Path, tmp_path
         publish(folder, HUB, ALWAYS)
 
 
-@pytest.mark.parametrize("target", ["hub:", "hub:../x", "hub:a/b/c", "hub:a b", "folder:", "me/mine", "s3:bucket"])
+@pytest.mark.parametrize(
+    "target", ["hub:", "hub:mine", "hub:../x", "hub:a/b/c", "hub:a b", "folder:", "me/mine", "s3:bucket"]
+)
 def test_a_target_that_is_none_is_refused(target: str) -> None:
     with pytest.raises(RecipeError, match="--to hub:OWNER/NAME"):
         read_target(target)
@@ -324,6 +326,16 @@ def test_a_target_that_is_none_is_refused(target: str) -> None:
 def test_without_a_hub_nothing_is_lost_and_the_error_says_what_to_do(run: Path) -> None:
     with pytest.raises(ResourceError, match="main is as it was before"):
         publish(run, HUB, ALWAYS)
+
+
+def test_stopped_by_hand_the_target_is_as_it_was(run: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_commit", stop)
+    outcome = CliRunner().invoke(poise, ["publish", str(run), "--to", HUB, "--yes"])
+    assert isinstance(outcome.exception, InterruptedRun)
+    assert main_of(hub) == {}
 
 
 def kill_while_publishing(run: Path, hub: Any, seconds: float) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from poise import progress
-from poise.errors import ResourceError, RunError
+from poise.errors import InterruptedRun, ResourceError, RunError
 from poise.publish.plan import Plan, Planned
 from poise.sealed import stage, sweep
 
@@ -19,7 +19,12 @@ KEPT = (".gitattributes",)
 
 def send(plan: Plan) -> dict[str, Any]:
     """Send a plan; returns where it is. What was uploaded before a stop is not uploaded again."""
-    return _to_folder(plan) if plan.target.is_folder else _to_hub(plan)
+    try:
+        return _to_folder(plan) if plan.target.is_folder else _to_hub(plan)
+    except KeyboardInterrupt:
+        raise InterruptedRun(
+            f"{plan.target} is as it was before\n    to do:  the same command again, which goes on where it was"
+        ) from None
 
 
 def _to_folder(plan: Plan) -> dict[str, Any]:
