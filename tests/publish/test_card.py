@@ -84,6 +84,11 @@ def test_the_template_is_tried_on_the_saved_files(run: Path) -> None:
     assert "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n" in text
     conftest.write_json(run / "model" / "generation_config.json", {"eos_token_id": 2})
     assert "The template was not verified: answers end in" in text_of(run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    conftest.write_json(
+        run / "manifest.json", manifest | {"model": {**manifest["model"], "chat_template_hash": "0" * 16}}
+    )
+    assert "the saved template is another one than it was trained with" in text_of(run)
 
 
 def test_without_evidence_every_field_says_not_measured_and_none_is_invented(small_model: Path, tmp_path: Path) -> None:

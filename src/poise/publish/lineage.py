@@ -41,6 +41,12 @@ class Lineage:
     """The file that it reads."""
 
     @property
+    def template_hash(self) -> str | None:
+        """Of the template that the last training rendered its rows with; None where it does not say."""
+        last = self.trainings[-1].manifest.get("model") if self.trainings else None
+        return last.get("chat_template_hash") if isinstance(last, dict) else None
+
+    @property
     def base(self) -> str:
         """The model that the first training began with; empty where nothing says."""
         first = self.trainings[0].manifest.get("model") if self.trainings else None

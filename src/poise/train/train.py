@@ -165,6 +165,7 @@ def _train(recipe: Recipe, run: Run, checkpoint: Checkpoint | None, ask: Ask | N
             "attention": scorer.config._attn_implementation if scorer.way == "alone" else scorer.kernel,
             "prefix_sharing": scorer.way == "shared",
             "chat_template": prepared.tokenizer.template_name,
+            "chat_template_hash": prepared.tokenizer.template_hash,
             "stop_tokens": prepared.tokenizer.tokenizer.convert_ids_to_tokens(list(prepared.tokenizer.stop_ids)),
         },
         "data": {**facts, "sources": dict(prepared.loaded.rows_in), "curations": prepared.loaded.curations},

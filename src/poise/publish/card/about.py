@@ -57,7 +57,7 @@ def gather(
         sources=sources_of(lineage, of_dataset),
         evaluations=evaluations,
         results=results,
-        usage=usage_of(lineage.model),
+        usage=usage_of(lineage.model, lineage.template_hash),
         answers=answers,
         with_rows=with_rows,
     )

@@ -3,6 +3,7 @@
 Read without transformers, from tokenizer.json, the chat template and the generation settings of the folder.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,11 @@ class Usage:
     """Why the template cannot be said to be right; empty where it was verified."""
 
 
-def usage_of(model: Path) -> Usage:
-    """Ask the saved template for a prompt, and whether default generation stops where its answers end."""
+def usage_of(model: Path, trained_with: str | None = None) -> Usage:
+    """Ask the saved template for a prompt, and whether default generation stops where its answers end.
+
+    `trained_with` is the hash of the template that the last training rendered its rows with.
+    """
     try:
         files = read_tokenizer(str(model))
         if not files.chat_template:
@@ -38,6 +42,9 @@ def usage_of(model: Path) -> Usage:
         text = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": ANSWER}])
     except Exception as error:  # a template raises whatever it likes, and a card says so
         return Usage(fault=f"the saved template could not be tried: {str(error).splitlines()[0][:200]}")
+    saved = hashlib.sha256(files.chat_template.encode()).hexdigest()[:16]
+    if trained_with not in (None, saved):
+        return Usage(prompt, fault="the saved template is another one than it was trained with")
     if not text.startswith(prompt):
         return Usage(prompt, fault="the saved template prompts with another text than an answer follows in training")
     after = text.rpartition(ANSWER)[2]
