@@ -220,6 +220,18 @@ def test_pickles_and_rows_in_the_folder_stop_it(run: Path, hub: Any, name: str, 
     assert hub.received == []
 
 
+@pytest.mark.parametrize("target", [HUB, "folder"])
+def test_a_file_that_changes_after_the_plan_is_not_sent(run: Path, hub: Any, tmp_path: Path, target: str) -> None:
+    def agrees_late(plan: Any) -> bool:
+        change(run / "model" / "config.json", rope_theta=20_000.0)
+        return True
+
+    with pytest.raises(RunError, match=r"config\.json changed since it was planned"):
+        publish(run, HUB if target == HUB else f"folder:{tmp_path / 'out'}", agrees_late)
+    assert hub.received == []
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_link_out_of_the_folder_is_not_followed(run: Path, hub: Any, tmp_path: Path) -> None:
     (tmp_path / "diary").write_text("mine alone")
     (run / "model" / "LICENSE").symlink_to(tmp_path / "diary")

@@ -61,6 +61,9 @@ def _write(file: Planned, path: Path) -> None:
 def _to_hub(plan: Plan) -> dict[str, Any]:
     from huggingface_hub import HfApi
 
+    for file in plan.files:
+        if file.source is not None and Planned.of_file(file.name, file.source) != file:
+            raise _changed(file)
     api = HfApi()
     kind = "dataset" if plan.kind == "dataset" else "model"
     try:
@@ -128,4 +131,4 @@ def _read_back(api: Any, plan: Plan, kind: str, commit: str) -> None:
 
 
 def _changed(file: Planned) -> RunError:
-    return RunError(f"{file.source} changed while it was sent\n    to do:  publish again when nothing writes to it")
+    return RunError(f"{file.source} changed since it was planned\n    to do:  publish again when nothing writes to it")
