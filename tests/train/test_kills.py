@@ -100,7 +100,7 @@ def kill_once(job: Job, name: str, calls: int, chance: random.Random, *, from_ou
         nth = chance.randrange(1, calls // 2)
         return job.run(name, folder=str(job.folder / name), nth=nth, what=-signal.SIGKILL)
     pid = job.start(name)
-    time.sleep(chance.uniform(0.05, 1.0))
+    time.sleep(chance.uniform(0.02, 0.5))
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     return job.forks.wait()
