@@ -5,6 +5,7 @@ The rows of the last list are valid and harmful: what other stacks train on with
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -191,6 +192,16 @@ def test_an_evaluation_whose_rows_were_all_dropped(look: LookAt, made: Any) -> N
     held_out = [made.chat("Say", "long " * 100)]
     codes = {each.code for each in look("sft", made.chats(20), held_out, eval_strategy="epoch", max_length=64)}
     assert "E415" in codes
+
+
+def test_a_split_by_question_that_holds_nothing_out(look: LookAt, made: Any, tmp_path: Path) -> None:
+    rows = [made.chat("Say it again", f"answer {number}") for number in range(20)]
+    mixture = {"datasets": [{"id": str(tmp_path / "data" / "train.jsonl")}], "test_split_size": 2}
+    named = {"dataset_name": None, "dataset_train_split": None, "dataset_mixture": mixture}
+    found = look("sft", rows, eval_strategy="epoch", **named)
+    (told,) = [finding for finding in found if finding.code == "E415"]
+    assert "every question has more than test_split_size 2" in told.what
+    assert "a larger test_split_size" in told.remedy
 
 
 def test_held_out_rows_that_nobody_evaluates(look: LookAt, made: Any) -> None:

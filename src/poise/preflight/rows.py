@@ -103,7 +103,12 @@ def check_held_out(known: Known) -> Iterator[Finding]:
     """Held-out rows and the wish to evaluate belong together."""
     evaluates = known.recipe.training["eval_strategy"] != "no"
     if evaluates and known.rows and not known.held_out_rows:
-        yield Finding("E415", f"eval_strategy: {known.recipe.training['eval_strategy']}, and no held-out row is left")
+        what = f"eval_strategy: {known.recipe.training['eval_strategy']}, and no held-out row is left"
+        size, remedy = known.recipe.data.test_split_size, ""
+        if not known.held_out and size is not None:
+            what += f"; rows that ask the same stay together, and every question has more than test_split_size {size:g}"
+            remedy = "a larger test_split_size, or eval_strategy=no"
+        yield Finding("E415", what, remedy)
     said = known.recipe.data.test_split_size is not None or known.recipe.data.dataset_test_split is not None
     if not evaluates and said and known.held_out_rows:
         yield Finding("N416", f"{len(known.held_out_rows):,} held-out rows, and eval_strategy is no")
