@@ -92,7 +92,7 @@ class Watch:
         if self.spikes >= IN_A_ROW and min(list(self.recent)[-IN_A_ROW:]) > high:
             return Finding("explosion", loss, usual, high, self.spikes)
         level, usual_level, risen = self._rise()
-        if level > risen and (self.best is None or self._all_high(self.best[2])):
+        if level > risen and (level > self.start + self.scale or (self.best and self._all_high(self.best[2]))):
             return Finding("rise", level, usual_level, risen, self.since_best)
         if self.best is not None and self._all_high(self._all_limit(*self.best)):
             return Finding("rise", level, self.best[0], self._all_limit(*self.best), self.since_best)
