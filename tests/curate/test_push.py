@@ -24,9 +24,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    with module.serving() as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    with module.standing_in(monkeypatch) as server:
         yield server
 
 
@@ -61,6 +59,9 @@ def test_a_file_that_was_changed_or_added_is_not_published(build, chat, hub: Any
     assert hub.received == []
 
 
-def test_without_a_network_nothing_is_lost_and_the_error_says_what_to_do(build, chat) -> None:
+def test_without_a_network_nothing_is_lost_and_the_error_says_what_to_do(
+    build, chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with pytest.raises(ResourceError, match="the Hub did not take it"):
         publish(build({"a": [chat("1")]}).out, HUB, ALWAYS)

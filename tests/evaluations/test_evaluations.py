@@ -103,7 +103,7 @@ def test_a_judging_that_is_killed_goes_on_and_loses_and_repeats_nothing(files: l
 
 
 def test_ctrl_c_keeps_what_was_answered_and_says_so(files: list[object], tmp_path: Path) -> None:
-    habits = judges.Habits(says=judges.longer_wins, logprobs=False, seconds=0.05)
+    habits = judges.Habits(says=judges.longer_wins, logprobs=False, seconds=0.3)
     with judges.serving(habits) as url:
         words = [*map(str, files), "--judge", f"{url}#judge", "--concurrency", "2"]
         command = [sys.executable, "-m", "poise", "evaluate", "alpaca", *words]

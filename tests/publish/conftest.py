@@ -29,9 +29,7 @@ def hub_server() -> ModuleType:
 @pytest.fixture
 def hub(hub_server: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """The stand-in, which this process takes for the Hub."""
-    with hub_server.serving() as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    with hub_server.standing_in(monkeypatch) as server:
         monkeypatch.setenv("HF_TOKEN", "hf_" + "standin" * 4)
         yield server
 

@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 LFS = (".safetensors", ".gguf", ".parquet", ".model")
 
 
@@ -55,6 +57,17 @@ class Hub:
     slow: float = 0.0
     """Seconds before each answer."""
     url: str = ""
+
+
+@contextmanager
+def standing_in(monkeypatch: pytest.MonkeyPatch) -> Generator[Hub]:
+    """Run the server, and let this process and those it starts take it for the Hub, wherever they are offline."""
+    with serving() as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        yield server
 
 
 @contextmanager

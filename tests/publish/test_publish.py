@@ -335,7 +335,10 @@ def test_a_target_that_is_none_is_refused(target: str) -> None:
         read_target(target)
 
 
-def test_without_a_hub_nothing_is_lost_and_the_error_says_what_to_do(run: Path) -> None:
+def test_without_a_hub_nothing_is_lost_and_the_error_says_what_to_do(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with pytest.raises(ResourceError, match="main is as it was before"):
         publish(run, HUB, ALWAYS)
 
@@ -437,3 +440,10 @@ def test_a_model_that_changed_after_the_run_is_refused(run: Path, hub: Any) -> N
     change(run / "model" / "config.json", rope_theta=20_000.0)
     with pytest.raises(RunError, match=r"not as the run wrote it: config\.json"):
         publish(run, HUB, ALWAYS)
+
+
+def test_offline_nothing_is_tried(run: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ResourceError, match="HF_HUB_OFFLINE keeps this process from the Hub"):
+        publish(run, "hub:me/mine", lambda plan: True)
+    assert not hub.received

@@ -60,7 +60,10 @@ def _write(file: Planned, path: Path) -> None:
 
 def _to_hub(plan: Plan) -> dict[str, Any]:
     from huggingface_hub import HfApi
+    from huggingface_hub.constants import is_offline_mode
 
+    if is_offline_mode():
+        raise ResourceError(f"{plan.target}: HF_HUB_OFFLINE keeps this process from the Hub\n    to do:  unset it")
     for file in plan.files:
         if file.source is not None and Planned.of_file(file.name, file.source) != file:
             raise _changed(file)
