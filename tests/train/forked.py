@@ -40,10 +40,12 @@ class Forks:
         quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
                  "MALLOC_ARENA_MAX": "1"}  # fmt: skip
         preload = {"LD_PRELOAD": str(library), "FAULTS": str(library)} if self.has_faults else {}
-        self._server = subprocess.Popen(
-            [sys.executable, __file__, str(base)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=os.environ | quiet | preload,
-        )  # fmt: skip
+        self._told = folder / "server.log"
+        with self._told.open("w") as told:
+            self._server = subprocess.Popen(
+                [sys.executable, __file__, str(base)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told,
+                text=True, env=os.environ | quiet | preload,
+            )  # fmt: skip
         self._answer()
 
     def start(self, verb: str, overrides: list[str], *flags: str, log: Path, **fault: Any) -> int:
@@ -83,7 +85,9 @@ class Forks:
 
     def _answer(self) -> str:
         assert self._server.stdout is not None
-        return self._server.stdout.readline()
+        answer = self._server.stdout.readline()
+        assert answer, self._told.read_text()
+        return answer
 
 
 def _serve(base: str) -> None:
