@@ -35,6 +35,18 @@ def test_variables_for_the_template_are_refused_unless_they_say_nothing(jsonl: W
     assert load(SourceSpec(path, columns=("prompt", "completion"))).examples
 
 
+@pytest.mark.parametrize("tools", [[{"type": "function", "function": {"name": "search"}}], '[{"name": "search"}]'])
+def test_tools_that_a_template_would_be_given_are_refused(jsonl: Any, tools: Any) -> None:
+    assert (
+        len(load(SourceSpec(jsonl(ASKED | {"tools": []}, ASKED | {"tools": "[]"}, ASKED | {"tools": None}))).examples)
+        == 3
+    )
+    path = jsonl(ASKED | {"tools": tools})
+    with pytest.raises(DataError, match=r"data\.jsonl:1 tools: gives the chat template"):
+        load(SourceSpec(path))
+    assert len(load(SourceSpec(path, columns=("prompt", "completion"))).examples) == 1
+
+
 def test_a_pair_has_a_template_and_a_document_none(jsonl: Write) -> None:
     pair = {"prompt": "Hi", "chosen": "Hello.", "rejected": "No.", "chat_template": "vicuna"}
     (example,) = load(SourceSpec(jsonl(pair))).examples

@@ -3,9 +3,9 @@
     {"messages": […], "chat_template": "chatml", "trained_answers": "last"}
 
 A row in a form of its own that were read without it would be trained in another one and nobody would know, so a value
-that is not understood is refused, and so are the variables that TRL's rows give their template:
+that is not understood is refused, and so is what TRL's rows give their template beside the messages:
 
-    {"messages": […], "chat_template_kwargs": {"enable_thinking": false}}
+    {"messages": […], "chat_template_kwargs": {"enable_thinking": false}, "tools": [{"type": "function", …}]}
 """
 
 from dataclasses import replace
@@ -17,7 +17,9 @@ from poise.names import did_you_mean
 from poise.sources.refusal import RowError
 from poise.sources.turns import Columns
 
-TEMPLATE, TRAINED, VARIABLES = "chat_template", "trained_answers", "chat_template_kwargs"
+TEMPLATE, TRAINED = "chat_template", "trained_answers"
+BESIDE = ("chat_template_kwargs", "tools")
+"""What a template reads beside the messages."""
 NOTHING = (None, "", [], {})
 
 
@@ -25,7 +27,7 @@ def in_its_form(example: Example, columns: Columns) -> Example:
     """Return the Example with the template and the trained answers that its row names; a document has neither."""
     if isinstance(example, Document):
         return example
-    _refuse_variables(columns)
+    _refuse_beside(columns)
     template = _one_of(columns, TEMPLATE, (*shipped_templates(), OWN_TEMPLATE))
     if template is not None:
         example = replace(example, template=template)
@@ -35,17 +37,20 @@ def in_its_form(example: Example, columns: Columns) -> Example:
     return example if trained is None else replace(example, trained=trained)
 
 
-def _refuse_variables(columns: Columns) -> None:
-    value = columns.get(VARIABLES)
-    said: Any = {key: each for key, each in value.items() if each not in NOTHING} if isinstance(value, dict) else value
-    if said not in NOTHING:
-        raise RowError(
-            "variables for the template",
-            f" {VARIABLES}",
-            f"gives the chat template {str(said)[:60]}",
-            "a template is rendered without variables of its own, so the row would be trained in another form",
-            "write into the messages what they say, then leave this column out of `columns`",
+def _refuse_beside(columns: Columns) -> None:
+    for name in BESIDE:
+        value = columns.get(name)
+        said: Any = (
+            {key: each for key, each in value.items() if each not in NOTHING} if isinstance(value, dict) else value
         )
+        if said not in (*NOTHING, "[]", "{}", "null"):
+            raise RowError(
+                f"{name} for the template",
+                f" {name}",
+                f"gives the chat template {str(said)[:60]}",
+                "a template is rendered from the messages alone, so the row would be trained in another form",
+                "write into the messages what they say, then leave this column out of `columns`",
+            )
 
 
 def _one_of(columns: Columns, name: str, known: tuple[str, ...]) -> str | None:
