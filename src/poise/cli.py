@@ -18,7 +18,7 @@ from poise import __version__
 from poise.arguments import split_arguments
 from poise.errors import PoiseError, RecipeError, StoppedElsewhere
 from poise.names import did_you_mean, load_named, names_in
-from poise.progress import is_main_process
+from poise.progress import hush, is_main_process
 from poise.secrets import hidden
 
 SECONDS_TO_TELL = 3.0
@@ -725,6 +725,7 @@ def _leave_others(code: object) -> None:
 
 def run_command() -> None:
     """Do what the command line says, and exit where it fails."""
+    hush()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

@@ -3,6 +3,7 @@
 Everything goes to stderr; stdout is for results.
 """
 
+import logging
 import os
 import sys
 import time
@@ -93,6 +94,12 @@ def say(text: str) -> None:
     """Print a line for the person waiting, without secrets; of processes that work together, the main one does."""
     if is_main_process():
         _console().print(hidden(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def hush() -> None:
+    """Keep libraries from telling what no user can act on: kernels for other devices, a deprecation of torchao's."""
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def is_main_process() -> bool:

@@ -116,9 +116,9 @@ def _run(pipeline: Pipeline, overrides: Sequence[str], first: int) -> dict[str, 
         made = _decide(step, chain, record, again=index >= first)
         told.append(made.to_json())
         if made.why is None:
-            progress.say(f"{step.name}: done before, unchanged")
+            progress.say(f"{step.name}: skip (unchanged)")
         else:
-            progress.say(f"\n{step.name}: {made.why}")
+            progress.say(f"\n{step.name}: run ({made.why})")
             _make(made, pipeline, record, go_on=index < first)
         chain = made.work.after
     record.close(pipeline, overrides)

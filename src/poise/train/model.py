@@ -1,13 +1,13 @@
 """Load and save the model: device and dtype chosen and said, an adapter on its base, stop tokens carried along."""
 
 import contextlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from poise import progress
 from poise.batch.attention import use_attention
 from poise.batch.score import usual_attention, without_adapter
 from poise.batch.tokens import PreparedTokenizer
@@ -37,8 +37,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     disable_progress_bars()
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-    for name in ("torchao", "torch.utils._pytree"):  # kernels for other devices, and a deprecation torchao runs into
-        logging.getLogger(name).setLevel(logging.ERROR)
+    progress.hush()
     import_bitsandbytes()
 
 
