@@ -1,15 +1,20 @@
 """A tiny random Llama made in process, for every test that needs a real model."""
 
 import gc
-import importlib.util
+import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+
+import helpers.tiny
+from helpers.in_place import make_model
+from poise.cli import main
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process on each core: threads would only wait for one another
     torch.set_num_threads(1)
@@ -50,17 +55,42 @@ def tiny_llama() -> LlamaForCausalLM:
 
 
 @pytest.fixture(scope="session")
-def in_place() -> ModuleType:
-    """The helpers that put a tiny model and a few rows in the place of what a recipe names."""
-    path = Path(__file__).with_name("in_place.py")
-    spec = importlib.util.spec_from_file_location("in_place", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tiny() -> Any:
+    """The helpers that make models, tokenizers, rows and overrides."""
+    return helpers.tiny
 
 
 @pytest.fixture(scope="session")
-def small_model(in_place: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of 16 dimensions with a byte tokenizer, on disk."""
-    return in_place.make_model(tmp_path_factory.mktemp("small"))
+    return make_model(tmp_path_factory.mktemp("small"))
+
+
+class Outcome(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one object on stdout."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def poise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run a command in this process."""
+
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["poise", *map(str, words)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    return run

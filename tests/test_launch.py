@@ -1,6 +1,5 @@
 """`--launch FILE` starts accelerate's launcher; what it cannot start from is told before any process begins."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from helpers import tiny
 from poise.errors import RecipeError
 from poise.launch import launch, read_configuration
 from poise.recipe import load_recipe
@@ -133,10 +133,6 @@ def test_plan_and_check_say_what_a_configuration_cannot_train_and_how_many_steps
 @pytest.fixture
 def start(tmp_path: Path) -> Any:
     """Start a training by --launch in two processes on the CPU."""
-    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parent / "train" / "tiny.py")
-    assert spec and spec.loader
-    tiny = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny)
     base = tiny.make_base(tmp_path / "base")
     rows = tiny.write_rows(tmp_path / "rows.jsonl", tiny.uneven_rows(16))
     file = tmp_path / "launch.yaml"

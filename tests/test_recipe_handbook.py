@@ -4,10 +4,10 @@ The given files lie beside the repository. tests/history holds keys and values o
 """
 
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from helpers.in_place import in_place
 from poise.plan import plan
 from poise.recipe import load_recipe
 from poise.recipe_yaml import read_recipe_file
@@ -71,10 +71,8 @@ def test_a_key_of_the_history_acts_or_says_why_not(path: Path) -> None:
 
 @pytest.mark.parametrize("path", params([*GIVEN, *HISTORY]))
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*is deprecated:FutureWarning")  # peft 0.21's old names
-def test_a_handbook_recipe_plans_and_trains(
-    path: Path, in_place: ModuleType, small_model: Path, tmp_path: Path
-) -> None:
-    overrides = in_place.in_place(load_recipe(path.parent.name, path), small_model, tmp_path)
+def test_a_handbook_recipe_plans_and_trains(path: Path, small_model: Path, tmp_path: Path) -> None:
+    overrides = in_place(load_recipe(path.parent.name, path), small_model, tmp_path)
     planned = plan(path, overrides, verb=path.parent.name, with_data=True)
     assert planned["training"]["optimizer_steps"] == 2
     recipe = load_recipe(path.parent.name, path, overrides)

@@ -4,10 +4,10 @@ Those in recipes/curate/ and recipes/pipelines/ are read with all that they name
 """
 
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from helpers.in_place import in_place
 from poise.curate.curation import load_curation
 from poise.demo.demo import pipeline_text
 from poise.pipeline.run import run_pipeline
@@ -47,8 +47,8 @@ def test_a_shipped_recipe_resolves_and_says_where_its_values_come_from(path: Pat
     [pytest.param(path, id=named(path), marks=() if path in SAMPLE else pytest.mark.slow) for path in FILES],
 )
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*is deprecated:FutureWarning")  # peft 0.21's old names
-def test_a_shipped_recipe_trains(path: Path, in_place: ModuleType, small_model: Path, tmp_path: Path) -> None:
-    overrides = in_place.in_place(load_recipe(path.parent.name, path), small_model, tmp_path)
+def test_a_shipped_recipe_trains(path: Path, small_model: Path, tmp_path: Path) -> None:
+    overrides = in_place(load_recipe(path.parent.name, path), small_model, tmp_path)
     recipe = load_recipe(path.parent.name, path, overrides)
     run = Run(tmp_path / "run")
     train(recipe, run)

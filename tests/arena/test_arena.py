@@ -1,6 +1,5 @@
 """`poise arena` as a user meets it: opened, voted in, killed, gone on with, rated, exported, trained on."""
 
-import importlib.util
 import json
 import re
 import signal
@@ -9,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,47 +17,16 @@ from urllib.parse import urlencode
 
 import pytest
 
+from helpers import arena as made
+from helpers import chromium, tiny
+from helpers import judge_server as judges
 from poise.arena.store import read_votes
-from poise.cli import main
 from poise.evaluate.statistics import win_rate
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 HERE = Path(__file__).parent
-
-
-def load_file(name: str, path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-made = load_file("made_for_arena", HERE / "made.py")
-chromium = load_file("chromium_for_arena", HERE / "chromium.py")
-tiny = load_file("tiny_model_arena", HERE.parent / "train" / "tiny.py")
-judges = load_file("judge_server_of_arena", HERE.parent / "evaluate" / "judge_server.py")
-
-
-@pytest.fixture
-def poise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """Run a command in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["poise", *map(str, words)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 class Opened:

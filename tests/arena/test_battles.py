@@ -1,18 +1,16 @@
 """Who meets, in which order, on which side; what a session shows and keeps."""
 
-import importlib.util
 import json
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from helpers import arena as made
 from poise.arena.battles import battle, schedule
 from poise.arena.contestants import Contestant
 from poise.arena.session import Session
@@ -25,18 +23,6 @@ from poise.evaluate.journal import Journal
 from poise.evaluate.questions import Question
 from poise.examples import Message
 
-
-def load_made() -> Any:
-    path = Path(__file__).with_name("made.py")
-    spec = importlib.util.spec_from_file_location("made_for_battles", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-made = load_made()
 QUESTIONS = [Question(f"q{n}", "s", (Message("user", f"Task {n}"),)) for n in range(200)]
 
 

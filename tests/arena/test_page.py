@@ -1,9 +1,7 @@
 """The page: blind, safe against what answers hold and what other sites try, one vote for one battle."""
 
-import importlib.util
 import json
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,21 +11,10 @@ import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("httpx2")
+from helpers import arena as made
 from poise.arena.app import Arena, make_app
 from poise.arena.ending import ending
 
-
-def load_made() -> Any:
-    path = Path(__file__).with_name("made.py")
-    spec = importlib.util.spec_from_file_location("made_for_the_arena_page", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-made = load_made()
 TOKEN = "a-token-of-this-test"
 
 

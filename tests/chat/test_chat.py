@@ -1,6 +1,5 @@
 """Chat in a terminal: a pseudo-terminal types, and what it kept is trained on."""
 
-import importlib.util
 import json
 import os
 import pty
@@ -9,11 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from helpers import tiny
 from poise.chat.chat import CONVERSATIONS, PREFERENCES, Room, chat
 from poise.chat.voice import Streaming
 from poise.errors import ModelError
@@ -24,19 +23,6 @@ from poise.examples import Message
 from poise.run import Run
 
 SECONDS = 120
-
-
-def load_tiny() -> ModuleType:
-    file = Path(__file__).parents[1] / "train" / "tiny.py"
-    spec = importlib.util.spec_from_file_location("chat_tiny", file)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = load_tiny()
 
 
 def train(verb: str, place: Path, data: Path, name: str, **keys: Any) -> Path:

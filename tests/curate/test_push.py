@@ -1,14 +1,12 @@
 """A dataset is published whole or not at all, and never as something else than what was built."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers import hub_server
 from poise.errors import ResourceError, RunError
 from poise.publish.publish import publish
 
@@ -18,13 +16,7 @@ HUB, ALWAYS = "hub:me/mine", lambda plan: True
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    place = Path(__file__).parents[1] / "publish" / "hub_server.py"
-    spec = importlib.util.spec_from_file_location("hub_server", place)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    with module.standing_in(monkeypatch) as server:
+    with hub_server.standing_in(monkeypatch) as server:
         yield server
 
 

@@ -2,15 +2,14 @@
 
 import csv
 import hashlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from helpers import judge_server as judges
 from poise.errors import DataError
 from poise.evaluate import alpaca, alpaca_files, length_control
 from poise.evaluate.endpoint import open_endpoint
@@ -21,19 +20,6 @@ from poise.evaluate.server import Reply, Server
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "alpaca-eval"
 MODELS = ("OpenHermes-2.5-Mistral-7B", "alpaca-7b", "gemma-7b-it", "phi-2-sft")
 needs_data = pytest.mark.skipif(not FOLDER.is_dir(), reason="AlpacaEval's judgments (CC-BY-NC) lie outside the project")
-
-
-def load_judges() -> Any:
-    path = Path(__file__).with_name("judge_server.py")
-    spec = importlib.util.spec_from_file_location("judge_server_of_alpaca", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-judges = load_judges()
 
 
 def judgments(model: str) -> list[dict[str, float]]:

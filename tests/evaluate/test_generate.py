@@ -1,7 +1,5 @@
 """Answers: batched and one by one are the same, the prompt is cut off, a stop token ends them."""
 
-import importlib.util
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,26 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from helpers import tiny
 from poise.batch.render import Renderer
 from poise.batch.tokens import prepare_tokenizer
 from poise.evaluate.answer import Answer
 from poise.evaluate.generate import _Noise, answer, compare
 from poise.evaluate.questions import Question
 from poise.examples import Message
-
-
-def load_tiny() -> Any:
-    """Import the helpers of the training tests by their path."""
-    path = Path(__file__).parents[1] / "train" / "tiny.py"
-    spec = importlib.util.spec_from_file_location("tiny_model_evaluate", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = load_tiny()
 
 
 @pytest.fixture(scope="module")

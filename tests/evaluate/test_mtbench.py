@@ -1,14 +1,13 @@
 """MT-Bench: FastChat's printout and files, its prompts and its way of reading a grade."""
 
-import importlib.util
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers import judge_server as judges
 from poise.errors import DataError
 from poise.evaluate import mtbench, mtbench_files
 from poise.evaluate.answer import Answer, Sampling
@@ -19,19 +18,6 @@ from poise.evaluate.server import Server
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "mt-bench"
 needs_data = pytest.mark.skipif(not FOLDER.is_dir(), reason="MT-Bench's questions lie outside the project")
-
-
-def load_judges() -> Any:
-    path = Path(__file__).with_name("judge_server.py")
-    spec = importlib.util.spec_from_file_location("judge_server_of_mtbench", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-judges = load_judges()
 
 
 # FastChat's table ----------------------------------------------------------------------------------------------------

@@ -1,12 +1,11 @@
 """Asking a server: retries, what is kept, and what stops everything."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers import judge_server as judges
 from poise.errors import InterruptedRun, ModelError
 from poise.evaluate.endpoint import open_endpoint
 from poise.evaluate.journal import Journal
@@ -14,19 +13,6 @@ from poise.evaluate.server import Reply, Request, Server, without_reasoning
 
 pytest.importorskip("openai")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
-
-
-def load_judges() -> Any:
-    path = Path(__file__).with_name("judge_server.py")
-    spec = importlib.util.spec_from_file_location("judge_server_of_server", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-judges = load_judges()
 
 
 def server(url: str, tmp_path: Path, **options: Any) -> Server:

@@ -1,54 +1,22 @@
 """`poise evaluate` as a user meets it: judged, killed, resumed, answered by a model or a server."""
 
-import importlib.util
 import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from poise.cli import main
+from helpers import judge_server as judges
+from helpers import tiny
 from poise.evaluations import alpaca, generate, mtbench, preferences
 
 pytest.importorskip("openai")
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 TESTS = Path(__file__).parents[1]
-
-
-def load_file(name: str, path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-judges = load_file("judge_server_of_evaluations", TESTS / "evaluate" / "judge_server.py")
-tiny = load_file("tiny_model_evaluations", TESTS / "train" / "tiny.py")
-
-
-@pytest.fixture
-def poise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """Run a command in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["poise", *map(str, words)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -1,9 +1,7 @@
 """`poise evaluate preferences`: every number by hand, whose reference it is, and what is refused."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from helpers import tiny
 from poise.errors import DataError, ModelError, PoiseError, RecipeError, RunError
 from poise.evaluate import compare
 from poise.evaluations import preferences
@@ -22,16 +21,6 @@ TESTS = Path(__file__).parents[1]
 PLAIN: dict[str, Any] = dict.fromkeys(str(parameter.name) for parameter in preferences.PARAMETERS)
 
 
-def load_file(name: str, path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = load_file("tiny_model_preferences", TESTS / "train" / "tiny.py")
 Evaluate = Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]]
 
 

@@ -1,33 +1,19 @@
 """A folder made to harm is refused before it is opened: fast, in little memory, and none of its code runs."""
 
-import importlib.util
 import re
 import shutil
-import sys
 import time
 import tomllib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from helpers import hostile
 from poise.batch.tokens import prepare_tokenizer
 from poise.errors import ModelError
 from poise.recipe_sections import ModelSection
 from poise.train.model import Hardware, load_model, load_tokenizer
-
-
-def load_hostile() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hostile", Path(__file__).with_name("hostile.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-hostile = load_hostile()
 
 
 @pytest.fixture

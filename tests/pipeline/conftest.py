@@ -1,14 +1,12 @@
 """A finished pipeline over a tiny model, copied for every test that changes something."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from helpers import tiny
 from poise.pipeline.run import run_pipeline
 
 LINES = """\
@@ -25,21 +23,10 @@ stages:
 """
 
 
-def load_tiny() -> ModuleType:
-    """Import the helpers of the training tests by their path, because tests are no package."""
-    file = Path(__file__).parents[1] / "train" / "tiny.py"
-    spec = importlib.util.spec_from_file_location("tiny_model", file)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def supplies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a model, rows, questions, a recipe and a pipeline."""
-    tiny, folder = load_tiny(), tmp_path_factory.mktemp("supplies")
+    folder = tmp_path_factory.mktemp("supplies")
     tiny.make_base(folder / "base")
     tiny.write_rows(folder / "chats.jsonl", tiny.copy_rows())
     tiny.write_rows(folder / "pairs.jsonl", tiny.uneven_pairs())

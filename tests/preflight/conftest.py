@@ -1,47 +1,32 @@
 """Fixtures of the preflight tests: models by shape, and a function that runs every check on a recipe and rows."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+import helpers.preflight
 from poise.preflight.finding import Finding
 from poise.preflight.known import Known
 from poise.preflight.preflight import preflight
 from poise.recipe import load_recipe
 
 
-def load_made() -> ModuleType:
-    """Import the helpers by their path, because tests are no package."""
-    spec = importlib.util.spec_from_file_location("preflight_made", Path(__file__).with_name("made.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-made_helpers = load_made()
-
-
 @pytest.fixture(scope="session")
 def made() -> Any:
     """The helpers that make rows, tokenizers and models."""
-    return made_helpers
+    return helpers.preflight
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of model folders."""
     folder = tmp_path_factory.mktemp("models")
-    corpus = [row["text"] for row in made_helpers.documents(50)]
-    return made_helpers.make_models(folder, made_helpers.make_tokenizer(folder / "tokenizer", corpus, 600))
+    corpus = [row["text"] for row in helpers.preflight.documents(50)]
+    return helpers.preflight.make_models(folder, helpers.preflight.make_tokenizer(folder / "tokenizer", corpus, 600))
 
 
 @pytest.fixture
@@ -64,7 +49,7 @@ def known_of(models: Path, write_split: Callable[..., Path], tmp_path: Path) -> 
 
     def known(
         verb: str, train: list[dict[str, Any]], test: list[dict[str, Any]] | None = None, *,
-        model: str = "smollm2-135m", base: Path | None = None, machine: Any = made_helpers.ROOMY,
+        model: str = "smollm2-135m", base: Path | None = None, machine: Any = helpers.preflight.ROOMY,
         folder: Path | None = None, **values: Any,
     ) -> Known:  # fmt: skip
         from poise.train.preflight import known as gather

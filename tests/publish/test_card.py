@@ -1,32 +1,20 @@
 """The card tells what was measured, says of all else that it was not, and runs nothing that a text holds."""
 
-import importlib.util
 import json
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
 
+from helpers.payloads import PAYLOADS
+from helpers.runs import make_run, write_json
 from poise.errors import RunError
 from poise.publish.card.make import make_card
 from poise.publish.card.markdown import block, inline
 
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-payloads, conftest = load("payloads").PAYLOADS, load("conftest")
 PERMISSIVE = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 """A viewer that lets HTML of the text through, as the worst ones do."""
 TAGS = frozenset((
@@ -82,12 +70,10 @@ def test_the_template_is_tried_on_the_saved_files(run: Path) -> None:
     text = text_of(run)
     assert "an answer ends in &lt;\\|im\\_end\\|&gt;, and default generation stops there" in text
     assert "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n" in text
-    conftest.write_json(run / "model" / "generation_config.json", {"eos_token_id": 2})
+    write_json(run / "model" / "generation_config.json", {"eos_token_id": 2})
     assert "The template was not verified: answers end in" in text_of(run)
     manifest = json.loads((run / "manifest.json").read_text())
-    conftest.write_json(
-        run / "manifest.json", manifest | {"model": {**manifest["model"], "chat_template_hash": "0" * 16}}
-    )
+    write_json(run / "manifest.json", manifest | {"model": {**manifest["model"], "chat_template_hash": "0" * 16}})
     assert "the saved template is another one than it was trained with" in text_of(run)
 
 
@@ -110,8 +96,8 @@ def test_the_index_goes_through_the_hubs_own_classes_and_back(run: Path, tmp_pat
     line = {"name": "acc", "estimate": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 100}, "unscored": 0}
     held: dict[str, Any] = {"kind": "bench", "model": str(run), "judge": None, "notes": ["a note"],
                             "tables": [{"title": "arc_easy", "unit": "share", "lines": [line]}]}  # fmt: skip
-    conftest.write_json(tmp_path / "bench" / "evaluation.json", held)
-    conftest.write_json(tmp_path / "of the base" / "evaluation.json", {**held, "model": "nobody/base"})
+    write_json(tmp_path / "bench" / "evaluation.json", held)
+    write_json(tmp_path / "of the base" / "evaluation.json", {**held, "model": "nobody/base"})
     content = text_of(run, evaluations=[tmp_path / "bench", tmp_path / "of the base"])
     assert "### bench of nobody/base" in content
     data = ModelCard(content).data
@@ -129,7 +115,7 @@ def test_a_licence_is_read_from_the_card_of_the_base(run: Path, small_model: Pat
     base.mkdir()
     (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Base\n", encoding="utf-8")
     manifest = json.loads((run / "manifest.json").read_text())
-    conftest.write_json(run / "manifest.json", manifest | {"model": {**manifest["model"], "name": str(base)}})
+    write_json(run / "manifest.json", manifest | {"model": {**manifest["model"], "name": str(base)}})
     text = text_of(run)
     assert "| licence of the base | apache-2.0 (by its card) |" in text
     assert "\nlicense: apache-2.0\n" in text
@@ -141,28 +127,28 @@ def test_a_folder_without_a_model_has_no_card(tmp_path: Path) -> None:
         make_card(tmp_path)
 
 
-@pytest.mark.parametrize("payload", payloads, ids=map(str, range(len(payloads))))
+@pytest.mark.parametrize("payload", PAYLOADS, ids=map(str, range(len(PAYLOADS))))
 def test_nothing_runs_that_stands_in_any_field_of_a_card(small_model: Path, tmp_path: Path, payload: str) -> None:
     named = {"name": payload, "tuning": payload, "dtype": payload, "weights_sha256": payload, "parameters": 9}
     sources = {payload: {"in": 1, "used": 1, "dropped": {payload: 1}}}
-    run = conftest.make_run(
+    run = make_run(
         tmp_path / "run", small_model, verb=payload, command=payload, objective={payload: payload}, model=named,
         machine={"device": payload}, versions={payload: payload}, poise=payload, reference={"kind": payload},
         diagnoses={payload: payload}, data={"sha256": payload, "rows": 1},
     )  # fmt: skip
-    conftest.write_json(run / "ledger.json", {"in": 1, "used": 1, "dropped": {}, "by_source": sources})
-    conftest.write_json(run / "evidence.json", {"labels": [payload, "after"], "sets": [
+    write_json(run / "ledger.json", {"in": 1, "used": 1, "dropped": {}, "by_source": sources})
+    write_json(run / "evidence.json", {"labels": [payload, "after"], "sets": [
         {"name": payload, "title": payload, "n": 2, "scores": {payload: 0.5, "after": 1.0}}]})  # fmt: skip
     answer = {"text": payload, "stopped": False, "score": 0.0}
     sample = {"set": payload, "prompt": [{"role": payload, "content": payload}], "expected": payload,
               "answers": {payload: answer, "after": {**answer, "score": 1.0}}}  # fmt: skip
     (run / "samples.jsonl").write_text(json.dumps(sample) + "\n", encoding="utf-8")
-    conftest.write_json(run / "model" / "merge.json", {payload: payload, "adapter_name": payload})
+    write_json(run / "model" / "merge.json", {payload: payload, "adapter_name": payload})
     (run / "model" / "chat_template.jinja").write_text("{{ messages[0].content }}" + payload.replace("{", ""))
     line = {"name": payload, "estimate": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 1}, "unscored": 0}
     held = {"kind": payload, "model": payload, "judge": {"model": payload, "host": payload}, "notes": [payload],
             "tables": [{"title": payload, "unit": payload, "lines": [line]}]}  # fmt: skip
-    conftest.write_json(tmp_path / "bench" / "evaluation.json", held)
+    write_json(tmp_path / "bench" / "evaluation.json", held)
     text = text_of(run, title=payload, licence=payload, evaluations=[tmp_path / "bench"])
     assert executable(text) == []
     from huggingface_hub import ModelCard
@@ -170,7 +156,7 @@ def test_nothing_runs_that_stands_in_any_field_of_a_card(small_model: Path, tmp_
     assert ModelCard(text).data.to_dict()["tags"][0] == "poise"
 
 
-@pytest.mark.parametrize("payload", payloads, ids=map(str, range(len(payloads))))
+@pytest.mark.parametrize("payload", PAYLOADS, ids=map(str, range(len(PAYLOADS))))
 def test_texts_read_as_they_were_written(payload: str) -> None:
     assert executable(f"a {inline(payload)} b\n\n{block(payload)}") == []
     shown = HTMLText()

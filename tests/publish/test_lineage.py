@@ -1,18 +1,14 @@
 """What made a model is found from what its folder says, however far back."""
 
 import json
-import runpy
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from helpers.runs import make_run, write_json
 from poise.errors import RunError
 from poise.publish.lineage import lineage_of
-
-made: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
-make_run, write_json = made["make_run"], made["write_json"]
 
 
 @pytest.fixture

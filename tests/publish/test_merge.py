@@ -1,34 +1,19 @@
 """Merging: the model on disk is the unmerged one, or nothing is written."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
 
+from helpers import tiny
 from poise.cli import poise
 from poise.errors import DivergenceError, ModelError, RunError
 from poise.publish.merge import merge
-
-
-def load_tiny() -> ModuleType:
-    file = Path(__file__).parents[1] / "train" / "tiny.py"
-    spec = importlib.util.spec_from_file_location("tiny_model", file)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = load_tiny()
 
 
 @pytest.fixture(scope="module")

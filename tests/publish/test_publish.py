@@ -1,7 +1,6 @@
 """What is published is what the plan says: private, whole, without secrets, rows and pickles, or nothing at all."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import pickle
@@ -13,12 +12,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from helpers import hub_server
 from poise.cli import poise
 from poise.errors import InterruptedRun, ModelError, RecipeError, ResourceError, RunError
 from poise.publish.publish import publish
@@ -30,16 +29,6 @@ pytestmark = [
 ]
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-conftest = load("conftest")
 ALWAYS, NEVER = (lambda plan: True), (lambda plan: False)
 HUB = "hub:me/mine"
 
@@ -120,7 +109,7 @@ def test_a_new_model_takes_the_place_of_all_of_the_old_one_and_nothing_is_upload
     assert len(hub.uploads) == uploaded
 
 
-def test_somebody_elses_commit_in_between_is_not_overwritten(run: Path, hub: Any, hub_server: Any) -> None:
+def test_somebody_elses_commit_in_between_is_not_overwritten(run: Path, hub: Any) -> None:
     publish(run, HUB, ALWAYS)
 
     def agrees_late(plan: Any) -> bool:

@@ -1,11 +1,10 @@
 import re
-import runpy
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers import payloads
 from poise.errors import RunError
 from poise.report.report import VISIBLE, build_report
 from poise.report.stage import Stage
@@ -19,7 +18,7 @@ PAYLOADS = (
     "{{ 7 * 7 }}",
     "]]><svg onload=alert(1)>",
     "-->\u202e\ud800",
-    *runpy.run_path(str(Path(__file__).parents[1] / "publish" / "payloads.py"))["PAYLOADS"],
+    *payloads.PAYLOADS,
 )
 METRICS = [{"step": step, "loss": 1 / step, "learning_rate": 1e-4} for step in (1, 2, 3)]
 

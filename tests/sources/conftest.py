@@ -1,27 +1,13 @@
 """Fixtures of the source tests: small files, the malformed corpus, and real data where it is."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-
-def load_malformed() -> ModuleType:
-    """Import the corpus by its path, because tests are no package."""
-    spec = importlib.util.spec_from_file_location("malformed_corpus", Path(__file__).with_name("malformed.py"))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-malformed = load_malformed()
+from helpers import malformed
 
 
 @pytest.fixture(params=list(malformed.FILES))

@@ -1,45 +1,26 @@
 """Fixtures of the training tests: one tiny model on disk, and a function that trains it as a command would."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-
-def load_beside(file: str, name: str) -> ModuleType:
-    """Import helpers by their path, because tests are no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(file))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny_helpers = load_beside("tiny.py", "tiny_model")
-
-
-@pytest.fixture(scope="session")
-def tiny() -> Any:
-    """The helpers that make models, tokenizers, rows and overrides."""
-    return tiny_helpers
+import helpers.forked
+import helpers.tiny
 
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model with its tokenizer."""
-    return tiny_helpers.make_base(tmp_path_factory.mktemp("base"))
+    return helpers.tiny.make_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="session")
 def forks(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A server that starts training processes in no time, and can make their disk fail."""
-    server = load_beside("forked.py", "forked").Forks(tmp_path_factory.mktemp("forks"), base)
+    server = helpers.forked.Forks(tmp_path_factory.mktemp("forks"), base)
     yield server
     server.close()
 
@@ -61,9 +42,9 @@ def train_run(base: Path, tmp_path: Path) -> Callable[..., Any]:
         from poise.train.train import train
         from poise.workflow import Evidence, train_and_report
 
-        data = rows if isinstance(rows, Path) else tiny_helpers.write_rows(tmp_path / f"{folder}.jsonl", rows)
+        data = rows if isinstance(rows, Path) else helpers.tiny.write_rows(tmp_path / f"{folder}.jsonl", rows)
         chosen = {"model_name_or_path": base, "dataset_name": data, "output_dir": tmp_path / folder, **values}
-        recipe = load_recipe(verb, None, tiny_helpers.settings(**chosen))
+        recipe = load_recipe(verb, None, helpers.tiny.settings(**chosen))
         made = Run(tmp_path / folder)
         if report:
             train_and_report(recipe, resume=resume, overwrite=overwrite)
