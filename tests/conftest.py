@@ -1,4 +1,4 @@
-"""A tiny random Llama made in process, for every test that needs a real model."""
+"""What every test can use: tiny models, the command line, and imports that garbage collection leaves alone."""
 
 import gc
 import json
@@ -15,7 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import helpers.tiny
 from helpers.in_place import make_model
 from poise.cli import main
+from poise.progress import hush
 
+hush()
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process on each core: threads would only wait for one another
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"

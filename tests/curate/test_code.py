@@ -32,7 +32,7 @@ def test_a_step_does_not_depend_on_another_nor_on_how_the_result_is_written() ->
 
 def test_an_import_within_a_function_and_one_of_a_package_count() -> None:
     assert "poise.curate" in imported("poise.curate.load") and "poise.progress" in imported("poise.curate.load")
-    assert "poise.publish.publish" in imported("poise.cli")
+    assert "poise.publish.publish" in imported("poise.commands.publish")
     assert code_sha256([f"{PACKAGE}.exact"]) != code_sha256([f"{PACKAGE}.quality"])
     assert code_sha256(STEPS) == code_sha256(STEPS[::-1])
 

@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from poise.cli import poise
+from poise.commands.quantize import command as quantize_command
 from poise.errors import DivergenceError, ModelError, RunError
 from poise.examples import Conversation, Document, LabeledConversation, Message, PreferencePair, RankedAnswers
 from poise.publish import quantize as quantizing
@@ -167,7 +168,7 @@ def test_rows_are_read_as_the_better_answer_in_the_main_template() -> None:
 
 
 def test_the_command_knows_every_kind() -> None:
-    (to,) = [option for option in poise.commands["quantize"].params if option.name == "to"]
+    (to,) = [option for option in quantize_command.params if option.name == "to"]
     assert tuple(to.to_info_dict()["type"]["choices"]) == KINDS
 
 

@@ -1,0 +1,1 @@
+"""The commands, each a file that defines `command`; what one does is imported inside it."""
