@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,14 @@ def test_nobody_waits_for_a_process_that_was_killed(recipe: Recipe, monkeypatch:
     monkeypatch.setattr(rendered_once.os, "getppid", rendered_once.os.getpid)
     render_once(recipe).forget()
     assert not folder.exists()  # what it left is removed by the next run
+
+
+def test_where_nobody_is_known_to_be_the_first_each_renders_for_itself(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in rendered_once.LOCAL_RANKS:
+        monkeypatch.delenv(name, raising=False)
+    once = render_once(recipe)
+    (folder,) = (tmp_path / "cache" / "rows").iterdir()
+    assert folder.name.endswith(f"-{os.getpid()}") and len(once.prepared.rendered.train) == 11
+    once.forget()

@@ -63,8 +63,10 @@ def render_once(recipe: Recipe) -> RenderedOnce:
 
     Where it fails its error is raised there, StoppedElsewhere in the others.
     """
-    local = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), 0)
+    local = next((int(os.environ[name]) for name in LOCAL_RANKS if name in os.environ), None)
     folder = _folder()
+    if local is None:  # a launcher that does not say who is the first here: each renders for itself
+        return _write(recipe, folder.with_name(f"{folder.name}-{os.getpid()}"))
     return _read(recipe, folder) if local else _write(recipe, folder)
 
 
