@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from poise.cli import main
 from poise.progress import hush
 
 hush()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in its background, and all below it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process on each core: threads would only wait for one another
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
