@@ -33,12 +33,13 @@ from poise.holder import is_alive, myself
 from poise.sealed import discard, read_seal, sweep
 from poise.secrets import hidden_within
 
-MANIFEST, LEDGER, METRICS, SAMPLES, EVIDENCE = (
+MANIFEST, LEDGER, METRICS, SAMPLES, EVIDENCE, EVALUATION = (
     "manifest.json",
     "ledger.jsonl",
     "metrics.jsonl",
     "samples.jsonl",
     "evidence.json",
+    "evaluation.json",
 )
 REPLAY = "replay"
 

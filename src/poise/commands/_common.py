@@ -28,6 +28,18 @@ def launch_option(told: str) -> Callable[[Callable[..., Any]], Callable[..., Any
     return click.option("--launch", "configuration", type=click.Path(path_type=Path), metavar="FILE", help=told)
 
 
+def evaluations_option(told: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command `--evaluation FOLDER`; `told` says what becomes of what `poise evaluate` wrote there."""
+    return click.option(
+        "--evaluation",
+        "evaluations",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help=f"{told} what `poise evaluate` wrote there; may be given several times.",
+    )
+
+
 class Named(click.Group):
     """One command for every file of a package, found by its name."""
 

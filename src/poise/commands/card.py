@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from poise.commands._common import emit, json_option
+from poise.commands._common import emit, evaluations_option, json_option
 
 
 @click.command("card")
@@ -14,14 +14,7 @@ from poise.commands._common import emit, json_option
 @click.option("--title", help="What the model is called; the folder's name by default.")
 @click.option("--licence", help="That of this model; its base's by default, where that is known.")
 @click.option("--answers", default=6, show_default=True, help="Questions to show with their answers.")
-@click.option(
-    "--evaluation",
-    "evaluations",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Tell what `poise evaluate` wrote there; may be given several times.",
-)
+@evaluations_option("Tell")
 @json_option
 def command(model: Path, out: Path | None, as_json: bool, **about: Any) -> None:
     """Write a model card from what was measured.

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from poise.commands._common import emit, json_option
+from poise.commands._common import emit, evaluations_option, json_option
 
 
 @click.command("publish")
@@ -18,14 +18,7 @@ from poise.commands._common import emit, json_option
 @click.option("--licence", help="That of this model; its base's by default, where that is known.")
 @click.option("--base", metavar="OWNER/NAME", help="What an adapter's base is called on the Hub.")
 @click.option("--answers", type=int, help="Questions in the card, rows of the data too; 6 that are none by default.")
-@click.option(
-    "--evaluation",
-    "evaluations",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Tell in the card what `poise evaluate` wrote there; may be given several times.",
-)
+@evaluations_option("Tell in the card")
 @json_option
 def command(what: Path, to: str, yes: bool, as_json: bool, **options: Any) -> None:
     """Publish a model or dataset: show the plan, ask, send.

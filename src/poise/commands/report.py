@@ -5,20 +5,13 @@ from typing import Any
 
 import click
 
-from poise.commands._common import emit, json_option
+from poise.commands._common import emit, evaluations_option, json_option
 
 
 @click.command("report")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN …")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; report.html in the last run by default.")
-@click.option(
-    "--evaluation",
-    "evaluations",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Show what `poise evaluate` wrote there; may be given several times.",
-)
+@evaluations_option("Show")
 @json_option
 def command(runs: tuple[Path, ...], out: Path | None, evaluations: tuple[Path, ...], as_json: bool) -> None:
     """Write the report of one run or several stages."""

@@ -14,9 +14,9 @@ from typing import Any
 from poise import __version__
 from poise.errors import RunError
 from poise.evaluate.statistics import Estimate
-from poise.run import now, read_lines, write_whole
+from poise.run import EVALUATION, now, read_lines, write_whole
 
-RESULT, ITEMS = "evaluation.json", "items.jsonl"
+ITEMS = "items.jsonl"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Result:
         write_whole(folder / ITEMS, "".join(json.dumps(asdict(item)) + "\n" for item in self.items))
         head = {key: value for key, value in asdict(self).items() if key != "items"}
         whole = {"poise": __version__, "created": now(), **head}
-        write_whole(folder / RESULT, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+        write_whole(folder / EVALUATION, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
 
     def as_json(self, folder: Path) -> dict[str, Any]:
         """Return what `--json` prints."""

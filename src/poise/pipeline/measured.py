@@ -21,7 +21,6 @@ KINDS = tuple(name for name in names_in(PACKAGE) if name != "generate")
 """`generate` is what the stage's own keys are for."""
 DECIDED = ("model", "models", "answers", "outputs", "out")
 """Options that the pipeline decides."""
-RESULT = "evaluation.json"
 
 
 @dataclass(frozen=True)

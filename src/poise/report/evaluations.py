@@ -10,8 +10,8 @@ from poise.errors import RunError
 from poise.evaluate.compare import CLEAR_P, compare
 from poise.evaluate.result import decimals
 from poise.report.wording import is_number
+from poise.run import EVALUATION
 
-RESULT = "evaluation.json"
 FLIPS_SHOWN = 8
 
 
@@ -68,11 +68,11 @@ class Compared:
     """Why they cannot be compared."""
 
 
-def compare_evaluations(folders: Sequence[Path]) -> list[Compared]:
-    """Compare the first evaluation of each kind with every later one of that kind."""
+def compare_evaluations(folders: Sequence[Path], evaluations: Sequence[Evaluation]) -> list[Compared]:
+    """Compare the first evaluation of each kind with every later one, `evaluations` being what the folders hold."""
     first: dict[str, tuple[Path, Evaluation]] = {}
     found: list[Compared] = []
-    for folder, evaluation in zip(folders, read_evaluations(folders), strict=True):
+    for folder, evaluation in zip(folders, evaluations, strict=True):
         if evaluation.kind not in first:
             first[evaluation.kind] = (folder, evaluation)
             continue
@@ -107,9 +107,9 @@ def read_evaluations(folders: Sequence[Path]) -> list[Evaluation]:
 
 
 def _read(folder: Path) -> Evaluation:
-    file = folder / RESULT
+    file = folder / EVALUATION
     if not file.is_file():
-        raise RunError(f"{folder} holds no {RESULT}\n    to do:  name a folder that `poise evaluate` wrote")
+        raise RunError(f"{folder} holds no {EVALUATION}\n    to do:  name a folder that `poise evaluate` wrote")
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         judge = found.get("judge")

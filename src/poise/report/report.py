@@ -104,7 +104,8 @@ def build_report(
         last = stages.index(_judged(stages)[-1])
         stages[last] = replace(stages[last], evidence=scored, samples=samples)
     reached = verdict(_judged(stages))
-    page = render(stages, reached, title, read_evaluations(evaluations), compare_evaluations(evaluations))
+    shown = read_evaluations(evaluations)
+    page = render(stages, reached, title, shown, compare_evaluations(evaluations, shown))
     write_whole(out, page.translate(VISIBLE))
     return reached
 

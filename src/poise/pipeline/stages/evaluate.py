@@ -14,8 +14,9 @@ from pydantic import Field, create_model
 
 from poise.errors import RecipeError
 from poise.pipeline.file import Step
-from poise.pipeline.measured import KINDS, RESULT, Measured, measured
+from poise.pipeline.measured import KINDS, Measured, measured
 from poise.pipeline.work import Chain, Keys, NothingBefore, Trained, Work, checked, local
+from poise.run import EVALUATION
 
 MAIN_KEY = "questions"
 BEFORE = "before"
@@ -66,7 +67,7 @@ def plan(step: Step, chain: Chain) -> Work:
         writes=(
             step.folder / "samples.jsonl",
             step.folder / "evidence.json",
-            *(one.folder / RESULT for one in measures),
+            *(one.folder / EVALUATION for one in measures),
         ),
         after=replace(chain, evidence=step.folder, evaluations=tuple(one.folder for one in measures)),
         run=lambda resume: _run(step.folder, models, questions, length) | _measure(measures),

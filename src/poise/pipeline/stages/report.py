@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poise.pipeline.file import Step
-from poise.pipeline.measured import RESULT
 from poise.pipeline.record import Record
 from poise.pipeline.work import Chain, Keys, NothingBefore, Work, checked, local
-from poise.run import EVIDENCE, MANIFEST, SAMPLES
+from poise.run import EVALUATION, EVIDENCE, MANIFEST, SAMPLES, Run
 
 if TYPE_CHECKING:
     from poise.report.verdict import Verdict
@@ -43,7 +42,7 @@ def plan(step: Step, chain: Chain) -> Work:
         values={"title": title},
         reads=local(
             *(str(folder / name) for folder in folders for name in TOLD),
-            *(str(one / RESULT) for one in chain.evaluations),
+            *(str(one / EVALUATION) for one in chain.evaluations),
         ),
         writes=(page,),
         after=chain,
@@ -59,5 +58,12 @@ def report_of(out: Path, page: Path, *, evaluations: Sequence[Path] = ()) -> "Ve
     folders = [out / name for name in done if not name.endswith(("-evaluate", "-report"))]
     evaluated = [out / name for name in done if name.endswith("-evaluate")]
     evidence = evaluated[-1] if evaluated else None
-    beside = sorted(evidence.glob(f"*/*/{RESULT}"), key=lambda file: file.stat().st_mtime) if evidence else []
-    return build_report(folders, page, evidence=evidence, evaluations=[*(file.parent for file in beside), *evaluations])
+    beside = _measured(evidence) if evidence else []
+    return build_report(folders, page, evidence=evidence, evaluations=[*beside, *evaluations])
+
+
+def _measured(folder: Path) -> list[Path]:
+    """Return what was measured of each model beside its answers, in the order of the models."""
+    labels: list[str] = Run(folder).evidence()["labels"]
+    found = (file.parent for file in sorted(folder.glob(f"*/*/{EVALUATION}")) if file.parent.name in labels)
+    return sorted(found, key=lambda one: labels.index(one.name))

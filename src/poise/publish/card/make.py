@@ -8,8 +8,8 @@ from typing import Any
 from poise.publish.card.about import About, gather
 from poise.publish.card.write import card
 from poise.publish.lineage import lineage_of
-from poise.report.evaluations import RESULT, read_evaluations
-from poise.run import write_whole
+from poise.report.evaluations import read_evaluations
+from poise.run import EVALUATION, write_whole
 
 CARD = "README.md"
 ANSWERS = 6
@@ -51,7 +51,7 @@ def about_model(
     read = read_evaluations(evaluations)
     lineage = lineage_of(path)
     its_own = {path.resolve(), lineage.model.resolve(), lineage.model.resolve().parent}
-    results = [json.loads((folder / RESULT).read_text(encoding="utf-8")) for folder in evaluations]
+    results = [json.loads((folder / EVALUATION).read_text(encoding="utf-8")) for folder in evaluations]
     results = [result for result in results if Path(str(result["model"])).resolve() in its_own]
     name = title or path.resolve().name
     return gather(
